@@ -1,0 +1,22 @@
+"""Fold adapters back into plain Linear layers."""
+
+import copy
+
+from torch import nn
+
+from .low_rank import LowRankLinear
+
+
+def merge(net: nn.Module) -> nn.Module:
+    """Return a copy of `net` in which ordinary Linear layers compute what the adapted ones did.
+
+    `net` itself is not touched. The copy needs nothing of this package and costs what the
+    pretrained network did.
+    """
+    if isinstance(net, LowRankLinear):
+        return net.merged()
+    plain = copy.deepcopy(net)
+    for name, layer in list(plain.named_modules()):
+        if isinstance(layer, LowRankLinear):
+            plain.set_submodule(name, layer.merged())
+    return plain
