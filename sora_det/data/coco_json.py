@@ -1,0 +1,126 @@
+"""COCO annotations: one JSON file per split to a list of records."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from detectron2.structures import BoxMode
+
+from .benchmark import check_below
+from .checks import Tally, image_size
+
+logger = logging.getLogger(__name__)
+
+# What reading a file of another shape can raise.
+_MALFORMED = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
+
+
+def coco_records(
+    annotation: Path, images: Path, *, category_ids: Mapping[str, int], domain: str
+) -> list[dict[str, Any]]:
+    """Records of one split, in the order of its file.
+
+    Categories are matched by name, whatever their numbers. Boxes [x, y, width, height] become
+    continuous corners; crowds stay crowds: not trained on, not counted in evaluation.
+
+    Args:
+        annotation: the JSON file.
+        images: folder that its `file_name`s start from.
+        category_ids: known names of categories, to class positions.
+        domain: written into every record.
+
+    Raises:
+        FileNotFoundError: if the file, or too many images, are missing.
+        ValueError: if the file is malformed; it is named.
+    """
+    if not annotation.is_file():
+        raise FileNotFoundError(
+            f"no annotation file {annotation}: check the benchmark's root, folder and splits"
+        )
+    tally = Tally()
+    try:
+        content = json.loads(annotation.read_text(encoding="utf-8"))
+        boxes = _boxes_by_image(content, category_ids, tally)
+        records = _records(content["images"], boxes, images, domain, tally)
+        total = len(content["images"])
+    except _MALFORMED as error:
+        raise ValueError(f"{annotation}: not a COCO annotation file: {error!r}") from error
+    if not total:
+        raise ValueError(f"{annotation}: a split must name at least one image, got none")
+    tally.report(str(annotation), total)
+    logger.info("%s: %d images", annotation, len(records))
+    return records
+
+
+def _records(
+    entries: list[dict[str, Any]],
+    boxes: Mapping[int | str, list[dict[str, Any]]],
+    folder: Path,
+    domain: str,
+    tally: Tally,
+) -> list[dict[str, Any]]:
+    records = []
+    for entry in entries:
+        name = str(entry["file_name"])
+        check_below(name, "images")
+        file = folder / name
+        if not file.is_file():
+            tally.missing.append(name)
+            continue
+        width, height = int(entry.get("width") or 0), int(entry.get("height") or 0)
+        if width < 1 or height < 1:
+            width, height = image_size(file)
+        records.append(
+            {
+                "file_name": str(file),
+                "height": height,
+                "width": width,
+                "image_id": entry["id"],
+                "domain": domain,
+                "annotations": boxes[entry["id"]],
+            }
+        )
+    return records
+
+
+def _boxes_by_image(
+    content: dict[str, Any], category_ids: Mapping[str, int], tally: Tally
+) -> dict[int | str, list[dict[str, Any]]]:
+    names = {category["id"]: str(category["name"]) for category in content["categories"]}
+    ids = [entry["id"] for entry in content["images"]]
+    twice = [one for one, count in Counter(ids).items() if count > 1]
+    if twice:
+        raise ValueError(f"image ids must differ from each other, got more of {twice[:5]}")
+    boxes: dict[int | str, list[dict[str, Any]]] = {one: [] for one in ids}
+    for entry in content["annotations"]:
+        name = names[entry["category_id"]]
+        if name not in category_ids:
+            tally.unknown[name] += 1
+            continue
+        box = _corners(entry["bbox"])
+        if box[2] <= box[0] or box[3] <= box[1]:
+            tally.empty_boxes += 1
+            continue
+        boxes[entry["image_id"]].append(
+            {
+                "bbox": box,
+                "bbox_mode": BoxMode.XYXY_ABS,
+                "category_id": category_ids[name],
+                "iscrowd": int(bool(entry.get("iscrowd")) or bool(entry.get("ignore"))),
+            }
+        )
+    return boxes
+
+
+def _corners(bbox: list[float]) -> list[float]:
+    """[x, y, width, height] to [x0, y0, x1, y1], in pixels."""
+    x, y, width, height = map(float, bbox)
+    if not all(map(math.isfinite, (x, y, width, height))):
+        raise ValueError(f"a bbox must hold finite numbers, got {bbox}")
+    return [x, y, x + width, y + height]

@@ -1,0 +1,111 @@
+"""Training and test loaders: Detectron2's own, with RGB images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.data import (
+    DatasetMapper,
+    build_detection_test_loader,
+    build_detection_train_loader,
+    detection_utils,
+    get_detection_dataset_dicts,
+)
+from detectron2.data import transforms as T
+from detectron2.data.samplers import TrainingSampler
+from detectron2.utils.comm import get_world_size
+from torch.utils.data import DataLoader
+
+from .benchmark import Benchmark
+
+IMAGE_FORMAT = "RGB"
+
+
+def train_loader(
+    *,
+    benchmark: Benchmark,
+    augmentations: Sequence[T.Augmentation | T.Transform],
+    total_batch_size: int,
+    num_workers: int = 2,
+    seed: int | None = None,
+) -> DataLoader:
+    """Endless shuffled batches of the source's training split, images without objects included.
+
+    Args:
+        benchmark: registered already.
+        augmentations: applied in this order.
+        total_batch_size: images per step over all processes.
+        num_workers: loading processes for each training process.
+        seed: of the order of images; None draws one. Augmentations follow the process's own seed.
+
+    Raises:
+        ValueError: if the batch size is no multiple of the number of processes.
+    """
+    processes = get_world_size()
+    if total_batch_size < 1 or total_batch_size % processes:
+        raise ValueError(
+            f"total_batch_size must be a multiple of the {processes} processes, got "
+            f"{total_batch_size}"
+        )
+    name = benchmark.dataset_name(benchmark.source.name, "train")
+    dataset = get_detection_dataset_dicts(name, filter_empty=False)
+    return build_detection_train_loader(
+        dataset,
+        mapper=DatasetMapper(True, augmentations=list(augmentations), image_format=IMAGE_FORMAT),
+        sampler=TrainingSampler(len(dataset), seed=seed),
+        total_batch_size=total_batch_size,
+        aspect_ratio_grouping=False,
+        num_workers=num_workers,
+    )
+
+
+def test_loader(
+    *,
+    dataset_name: str,
+    augmentations: Sequence[T.Augmentation | T.Transform],
+    num_workers: int = 2,  # noqa: PT028 - a loader of test images, not a test
+) -> DataLoader:
+    """One pass over a registered split, one image a batch, shared among processes.
+
+    Args:
+        dataset_name: as `Benchmark.dataset_name` gives it.
+        augmentations: deterministic, without annotations to look at.
+        num_workers: loading processes.
+    """
+    return build_detection_test_loader(
+        get_detection_dataset_dicts(dataset_name, filter_empty=False),
+        mapper=CanvasMapper(augmentations),
+        num_workers=num_workers,
+    )
+
+
+class CanvasMapper:
+    """Read and transform an image so that detections come back in its own pixels.
+
+    Detectron2's models stretch detections from the tensor they were given to the record's
+    `height` and `width`. Its DatasetMapper leaves these at the size of the file, which is wrong
+    once an image has been padded; here they are the size of the whole canvas in the file's
+    pixels. Without padding the two agree.
+    """
+
+    def __init__(self, augmentations: Sequence[T.Augmentation | T.Transform]) -> None:
+        self.augmentations = T.AugmentationList(list(augmentations))
+
+    def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
+        record = {key: value for key, value in record.items() if key != "annotations"}
+        image = detection_utils.read_image(record["file_name"], format=IMAGE_FORMAT)
+        detection_utils.check_image_size(record, image)
+        given = T.AugInput(image)
+        transforms = self.augmentations(given)
+        height, width = given.image.shape[:2]
+        corner = transforms.inverse().apply_coords(np.array([[width, height]], dtype=np.float64))
+        record["width"], record["height"] = (_whole(float(side)) for side in corner[0])
+        chw = np.ascontiguousarray(given.image.transpose(2, 0, 1))
+        return record | {"image": torch.as_tensor(chw)}  # (3, height, width)
+
+
+def _whole(value: float) -> int | float:
+    return round(value) if abs(value - round(value)) < 1e-6 else value

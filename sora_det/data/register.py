@@ -1,0 +1,84 @@
+"""Reading a benchmark's data, directly or by name through Detectron2's catalogues."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from .benchmark import Benchmark, Domain
+from .coco_json import coco_records
+from .voc_xml import voc_records
+
+
+def records(benchmark: Benchmark, domain: str, role: str) -> list[dict[str, Any]]:
+    """Read one split: dictionaries in Detectron2's format, in the order of the split's file.
+
+    Each holds `file_name`, `height` and `width` (pixels), `image_id` (unique in the domain),
+    `domain` (its name) and `annotations`: `bbox` [x0, y0, x1, y1] in pixels, `bbox_mode`
+    XYXY_ABS, `category_id` (position in `benchmark.classes`), `iscrowd` (1 for difficult objects
+    and crowds, which are neither trained on nor counted).
+
+    Raises:
+        FileNotFoundError: if folder, split file or too many images are missing.
+        ValueError: if domain or role are unknown, or a file is malformed; it is named.
+    """
+    found = benchmark.domain(domain)
+    part = found.part(role)
+    folder = _folder(benchmark, found)
+    split, names = found.splits[part], benchmark.category_ids
+    if benchmark.format == "voc":
+        return voc_records(folder, split, category_ids=names, domain=domain)
+    images = folder / found.images.get(part, ".")
+    return coco_records(folder / split, images, category_ids=names, domain=domain)
+
+
+def register(benchmark: Benchmark) -> None:
+    """Enter every domain and role of `benchmark` into Detectron2's catalogues.
+
+    The names are those of `Benchmark.dataset_name`. Data are read when first asked for, and kept.
+    May be repeated: whatever was registered for a benchmark of this name is replaced.
+    """
+    for name in DatasetCatalog.list():
+        if name in MetadataCatalog.list() and _owner(name) == benchmark.name:
+            DatasetCatalog.remove(name)
+            MetadataCatalog.remove(name)
+    for domain in benchmark.domains:
+        for role in domain.roles:
+            name = benchmark.dataset_name(domain.name, role)
+            DatasetCatalog.register(name, _reader(benchmark, domain.name, role))
+            MetadataCatalog.get(name).set(
+                thing_classes=list(benchmark.classes),
+                benchmark=benchmark.name,
+                domain=domain.name,
+                role=role,
+            )
+
+
+def _owner(name: str) -> str | None:
+    return MetadataCatalog.get(name).get("benchmark")
+
+
+def _reader(benchmark: Benchmark, domain: str, role: str) -> Callable[[], list[dict[str, Any]]]:
+    """Reads the files once; every call returns a copy that the caller may change."""
+
+    @cache
+    def packed() -> bytes:
+        return pickle.dumps(records(benchmark, domain, role))
+
+    return lambda: pickle.loads(packed())
+
+
+def _folder(benchmark: Benchmark, domain: Domain) -> Path:
+    for name in domain.folders:
+        if (benchmark.root / name).is_dir():
+            return benchmark.root / name
+    raise FileNotFoundError(
+        f"domain {domain.name!r} of {benchmark.name!r}: no folder {' or '.join(domain.folders)} "
+        f"below {benchmark.root}. The root comes from the command line, from the benchmark's file "
+        "or, for a relative one, from a folder of that name below DETECTRON2_DATASETS"
+    )
