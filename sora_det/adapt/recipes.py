@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from torch import nn
@@ -25,8 +24,33 @@ class Recipe(Protocol):
     def __call__(self, net: nn.Module) -> nn.Module: ...
 
 
-@dataclass(frozen=True)
-class SoRA:
+# Plain classes, because OmegaConf would take a dataclass for the schema of a config node.
+class _LowRank:
+    """What SoRA and its rivals share: which layers, how wide, how scaled."""
+
+    start: Start  # how a weight is split
+
+    def __init__(
+        self,
+        *,
+        rank: int = 16,
+        alpha: float | None = None,
+        start_block: int | None = None,
+        targets: Sequence[str] | None = None,
+        train_bias: bool = True,
+    ) -> None:
+        self.rank, self.alpha, self.start_block = rank, alpha, start_block
+        self.targets = None if targets is None else tuple(targets)
+        self.train_bias = train_bias
+
+    def __call__(self, net: nn.Module) -> nn.Module:
+        return _adapt(net, self)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{k}={v}' for k, v in vars(self).items())})"
+
+
+class SoRA(_LowRank):
     """Train the minor singular components of the late blocks (arXiv 2412.04077).
 
     Call it on a network that holds its pretrained weights already: it decomposes what it finds.
@@ -40,47 +64,36 @@ class SoRA:
         train_bias: whether the biases of adapted layers are trained, as published.
     """
 
-    rank: int = 16
-    alpha: float | None = None
-    start_block: int | None = None
-    targets: Sequence[str] | None = None
-    train_bias: bool = True
-
-    def __call__(self, net: nn.Module) -> nn.Module:
-        return _adapt(net, self, split_minor)
+    start = staticmethod(split_minor)
 
 
-@dataclass(frozen=True)
-class LoRA:
+class LoRA(_LowRank):
     """Train a low-rank term that starts at zero (arXiv 2106.09685); arguments as for SoRA."""
 
-    rank: int = 16
-    alpha: float | None = None
-    start_block: int | None = None
-    targets: Sequence[str] | None = None
-    train_bias: bool = True
-
-    def __call__(self, net: nn.Module) -> nn.Module:
-        return _adapt(net, self, start_at_zero)
+    start = staticmethod(start_at_zero)
 
 
-@dataclass(frozen=True)
 class Frozen:
     """Train nothing of the network."""
 
     def __call__(self, net: nn.Module) -> nn.Module:
         return net.requires_grad_(False)
 
+    def __repr__(self) -> str:
+        return "Frozen()"
 
-@dataclass(frozen=True)
+
 class Full:
     """Train whatever the network itself leaves trainable: ordinary fine-tuning."""
 
     def __call__(self, net: nn.Module) -> nn.Module:
         return net
 
+    def __repr__(self) -> str:
+        return "Full()"
 
-def _adapt(net: nn.Module, recipe: SoRA | LoRA, start: Start) -> nn.Module:
+
+def _adapt(net: nn.Module, recipe: _LowRank) -> nn.Module:
     depth = 1 + max(
         (i for n, _ in net.named_modules() if (i := block_index(n)) is not None), default=-1
     )
@@ -93,16 +106,15 @@ def _adapt(net: nn.Module, recipe: SoRA | LoRA, start: Start) -> nn.Module:
         raise ValueError(f"start_block must be 0..{depth - 1} for {depth} blocks, got {first}")
     select = blocks(first)
     if recipe.targets is not None:
-        names = tuple(recipe.targets)
-        check_leaves(net, names)
-        select = every(select, leaf(*names))
+        check_leaves(net, recipe.targets)
+        select = every(select, leaf(*recipe.targets))
 
     def wrap(name: str, linear: nn.Linear) -> LowRankLinear:
         return low_rank(
             linear,
             rank=recipe.rank,
             alpha=recipe.alpha,
-            start=start,
+            start=recipe.start,
             groups=FUSED_PARTS.get(name.rpartition(".")[2], 1),
             train_bias=recipe.train_bias,
         )
