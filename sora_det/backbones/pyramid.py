@@ -27,6 +27,7 @@ class _OnPlainViT(Backbone):
         pixel_mean, pixel_std: of RGB in 0..255, by which images must be normalised.
         weights_source: where the ViT's weights come from, in words; "" if unknown.
         random_init: whether the ViT started untrained.
+        levels: the maps that `forward` returns, all by default; see `keep_levels`.
     """
 
     net: TimmViT
@@ -42,6 +43,7 @@ class _OnPlainViT(Backbone):
         self.net = net
         self.patch = check_plain(net)
         self.out_channels = out_channels
+        self.levels = tuple(STRIDES)
         own = getattr(net, "pretrained_cfg", None) or {}
         self.pixel_mean = _pixels(pixel_mean, own.get("mean", IMAGENET_MEAN))
         self.pixel_std = _pixels(pixel_std, own.get("std", IMAGENET_STD))
@@ -58,7 +60,7 @@ class _OnPlainViT(Backbone):
 
     def output_shape(self) -> dict[str, ShapeSpec]:
         channels = self.out_channels
-        return {name: ShapeSpec(channels=channels, stride=s) for name, s in STRIDES.items()}
+        return {name: ShapeSpec(channels=channels, stride=STRIDES[name]) for name in self.levels}
 
     def _cells(self, images: Tensor, blocks: Sequence[int]) -> tuple[list[Tensor], tuple[int, int]]:
         """Return the maps of `blocks` and the height and width in pixels that a pyramid covers.
@@ -120,17 +122,18 @@ class ViTPyramid(_OnPlainViT):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Map normalised RGB images (batch, 3, height, width) of any size to p2 ... p6."""
         cells, size = self._cells(images, self.blocks)
-        strides = list(STRIDES.values())[: len(cells)]
-        levels = [
-            self._level(x, mapper, stride, size)
-            for x, mapper, stride in zip(cells, self.neck.convs, strides, strict=True)
-        ]
-        last = self._at_stride(cells[-1], strides[-1], size)
-        levels.append(self.neck.extra_convs[0](last))
-        return dict(zip(STRIDES, levels, strict=True))
+        maps = {
+            name: self._project(x, mapper, STRIDES[name], size)
+            for name, x, mapper in zip(STRIDES, cells, self.neck.convs, strict=False)
+            if name in self.levels
+        }
+        if "p6" in self.levels:
+            last = self._at_stride(cells[-1], STRIDES["p5"], size)
+            maps["p6"] = self.neck.extra_convs[0](last)
+        return maps
 
-    def _level(self, x: Tensor, mapper: Any, stride: int, size: tuple[int, int]) -> Tensor:
-        """Resize and project one map; the two commute, so the smaller map is mapperd."""
+    def _project(self, x: Tensor, mapper: Any, stride: int, size: tuple[int, int]) -> Tensor:
+        """Resize and project one map. The two commute: the smaller map is projected."""
         if stride < self.patch:
             return mapper.gn(self._at_stride(mapper.conv(x), stride, size))
         return mapper(self._at_stride(x, stride, size))
@@ -180,9 +183,12 @@ class SimplePyramid(_OnPlainViT):
         """Map normalised RGB images (batch, 3, height, width) of any size to p2 ... p6."""
         cells, size = self._cells(images, [len(self.net.blocks) - 1])
         x = self._at_stride(cells[0], 16, size)
-        levels = [stage(x) for stage in self.stages]
-        levels.append(F.max_pool2d(levels[-1], kernel_size=1, stride=2))
-        return dict(zip(STRIDES, levels, strict=True))
+        needed = {*self.levels} | ({"p5"} if "p6" in self.levels else set())
+        stages = zip(STRIDES, self.stages, strict=False)
+        maps = {name: stage(x) for name, stage in stages if name in needed}
+        if "p6" in self.levels:
+            maps["p6"] = F.max_pool2d(maps["p5"], kernel_size=1, stride=2)
+        return {name: maps[name] for name in self.levels}
 
 
 class ConvNorm(nn.Module):
@@ -215,22 +221,58 @@ class ChannelMapper(nn.Module):
         self.extra_convs = nn.ModuleList([ConvNorm(in_channels, out_channels, 3, stride=2)])
 
 
-def adapted(net: Backbone, recipe: Callable[[nn.Module], nn.Module]) -> Backbone:
+def adapted(
+    net: Backbone,
+    recipe: Callable[[nn.Module], nn.Module],
+    *,
+    levels: Sequence[str] | None = None,
+) -> Backbone:
     """Apply an adaptation recipe to the pretrained part of a backbone and return the backbone.
 
     Args:
         net: a pyramid of this package, or Detectron2's FPN; its pretrained part, `net` or
             `bottom_up`, holds its weights already.
         recipe: such as `sora_det.adapt.SoRA(rank=16)`.
+        levels: the maps that the head uses; None means all. What serves the others alone is not
+            trained: distributed training accepts no parameter without a gradient.
 
     Raises:
-        ValueError: a backbone of another kind.
+        ValueError: a backbone of another kind, or an unknown level.
     """
     for part in ("net", "bottom_up"):
         if isinstance(inner := getattr(net, part, None), nn.Module):
             setattr(net, part, recipe(inner))
+            keep_levels(net, tuple(STRIDES) if levels is None else tuple(levels))
             return net
     raise ValueError(f"{type(net).__name__} has neither `net` nor `bottom_up` to adapt")
+
+
+def keep_levels(backbone: Backbone, levels: Sequence[str]) -> None:
+    """Freeze the layers that only serve other levels; a pyramid on a ViT skips them as well."""
+    unknown = sorted(set(levels) - set(STRIDES))
+    if unknown or not levels:
+        raise ValueError(f"levels must be some of {tuple(STRIDES)}, got {tuple(levels)}")
+    if isinstance(backbone, _OnPlainViT):
+        backbone.levels = tuple(name for name in STRIDES if name in levels)
+    for name in set(STRIDES) - set(levels):
+        for layer in _serving_only(backbone, name, levels):
+            layer.requires_grad_(False)
+
+
+def _serving_only(backbone: Backbone, level: str, kept: Sequence[str]) -> list[nn.Module]:
+    """Return the layers that no level but `level`, which is left out, needs."""
+    index = list(STRIDES).index(level)
+    if isinstance(backbone, ViTPyramid):
+        return [(*backbone.neck.convs, *backbone.neck.extra_convs)[index]]
+    if level == "p6" or (level == "p5" and "p6" in kept):
+        return []  # p6 is pooled from p5
+    if isinstance(backbone, SimplePyramid):
+        return [backbone.stages[index]]
+    layers = [getattr(backbone, f"fpn_output{index + 2}")]
+    finer = list(STRIDES)[:index]  # the top-down path carries every level into the finer ones
+    if not set(finer) & set(kept):
+        layers.append(getattr(backbone, f"fpn_lateral{index + 2}"))
+    return layers
 
 
 def _four_blocks(blocks: Sequence[int] | None, depth: int) -> tuple[int, ...]:

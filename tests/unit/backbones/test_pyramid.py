@@ -186,3 +186,28 @@ def test_built_from_a_lazy_config() -> None:
     assert pyramid.blocks == (0, 1, 2, 3)
     assert pyramid.pixel_mean == (1.0, 2.0, 3.0)
     assert pyramid(torch.zeros(1, 3, 64, 96))["p2"].shape == (1, 8, 16, 24)
+
+
+@pytest.mark.parametrize("kind", ["paper", "simple", "fpn"])
+@pytest.mark.parametrize("levels", [("p3", "p4", "p5", "p6"), ("p2", "p4"), ("p6",)])
+def test_unused_levels_do_not_train(kind: str, levels: tuple[str, ...]) -> None:
+    """What trains is exactly what the kept levels reach."""
+    if kind == "fpn":
+        backbone = resnet_fpn(18, random_init=True, out_channels=8)
+    else:
+        net = vit("vit_tiny_patch16_224", random_init=True, depth=4, embed_dim=24, num_heads=3)
+        backbone = {"paper": ViTPyramid, "simple": SimplePyramid}[kind](net, out_channels=8)
+    backbone = adapted(backbone, lambda inner: inner.requires_grad_(False), levels=levels)
+    maps = backbone(torch.randn(1, 3, 64, 64))
+    if kind != "fpn":
+        assert tuple(maps) == tuple(backbone.output_shape()) == levels
+    sum(maps[name].square().sum() for name in levels).backward()
+    for name, parameter in backbone.named_parameters():
+        assert parameter.requires_grad == (parameter.grad is not None), name
+
+
+@pytest.mark.parametrize("levels", [(), ("p7",)])
+def test_unknown_levels(levels: tuple[str, ...]) -> None:
+    backbone = resnet_fpn(18, random_init=True, out_channels=8)
+    with pytest.raises(ValueError, match="levels must be some of"):
+        adapted(backbone, lambda inner: inner, levels=levels)
