@@ -1,0 +1,8 @@
+from detectron2.config import LazyCall as L
+
+from sora_det.adapt import SoRA
+from sora_det.engine.hooks import AnnealWeightDecay
+
+adaptation = L(SoRA)(rank=16, alpha=None, start_block=None, targets=None, train_bias=True)
+# roles=None anneals every group, as the reference code does.
+hooks = dict(anneal=L(AnnealWeightDecay)(end=1e-5, roles=["adapter"]))

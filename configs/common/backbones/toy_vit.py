@@ -1,0 +1,22 @@
+from detectron2.config import LazyCall as L
+
+from sora_det.backbones import ViTPyramid, vit
+
+# An untrained ViT of 2.7 million parameters with patches of 8 pixels, for the drawn scenes.
+backbone = L(ViTPyramid)(
+    net=L(vit)(
+        name="vit_tiny_patch16_224",
+        weights="",
+        pretrained=False,
+        random_init=True,
+        patch_size=8,
+        img_size=192,
+        depth=6,
+        embed_dim=192,
+        num_heads=3,
+    ),
+    out_channels=64,
+    blocks=None,
+    pixel_mean=[127.5, 127.5, 127.5],
+    pixel_std=[127.5, 127.5, 127.5],
+)

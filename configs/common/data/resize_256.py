@@ -1,0 +1,23 @@
+from detectron2.config import LazyCall as L
+from detectron2.data import transforms as T
+
+from sora_det.data import test_loader, train_loader
+
+# For trials on a CPU: the longer side becomes 256 pixels.
+dataloader = dict(
+    train=L(train_loader)(
+        benchmark="${benchmark}",
+        augmentations=[
+            L(T.ResizeShortestEdge)(short_edge_length=256, max_size=256),
+            L(T.RandomFlip)(prob=0.5),
+        ],
+        total_batch_size=4,
+        num_workers=2,
+        seed="${train.seed}",
+    ),
+    test=L(test_loader)(
+        dataset_name="",  # filled in for every domain
+        augmentations=[L(T.ResizeShortestEdge)(short_edge_length=256, max_size=256)],
+        num_workers=2,
+    ),
+)

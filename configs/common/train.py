@@ -1,0 +1,14 @@
+train = dict(
+    output_dir="output",
+    seed=0,
+    device="auto",
+    max_iter=40000,
+    precision="float32",  # or bfloat16, or float16 with loss scaling
+    clip_norm=35.0,
+    accumulate=1,  # batches per step
+    init_checkpoint="",  # a detector to start from, or to score with --eval-only
+    checkpoint_period=4000,
+    eval_period=4000,  # on the source domain alone; 0: never
+    log_period=20,
+    ddp=dict(broadcast_buffers=False, find_unused_parameters=False),
+)

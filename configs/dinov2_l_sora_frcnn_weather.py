@@ -1,0 +1,11 @@
+"""The paper's backbone, augmentation and optimiser, under Faster R-CNN."""
+
+from .common.adaptation.sora import adaptation, hooks
+from .common.backbones.dinov2_large import backbone
+from .common.benchmarks.diverse_weather import benchmark, dataloader
+from .common.heads.faster_rcnn import model
+from .common.optim import optimizer
+from .common.schedule import lr_multiplier
+from .common.train import train
+
+train.output_dir = "output/dinov2_l_sora_frcnn_weather"

@@ -1,0 +1,14 @@
+"""Full fine-tuning, to compare with vit_t_sora_frcnn_small.py."""
+
+from .common.adaptation.full import adaptation, hooks
+from .vit_t_sora_frcnn_small import (
+    backbone,
+    benchmark,
+    dataloader,
+    lr_multiplier,
+    model,
+    optimizer,
+    train,
+)
+
+train.output_dir = "output/vit_t_full_frcnn_small"

@@ -1,0 +1,80 @@
+"""Load a lazy config and apply command-line overrides, none of which may miss."""
+
+import inspect
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import LazyConfig
+from detectron2.utils.registry import locate
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+
+def load_config(file: str | Path, overrides: Sequence[str] = ()) -> DictConfig:
+    """Return the config in `file` with `key=value` overrides applied.
+
+    A key must exist already, or be an argument of the callable that its parent describes.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: an override that is not `key=value`, or a key that does not exist; the message
+            names the nearest key.
+    """
+    if not file:
+        raise ValueError("no config file given: pass --config-file configs/<name>.py")
+    if not Path(file).is_file():
+        raise FileNotFoundError(f"no config file {file}")
+    cfg = LazyConfig.load(str(file))
+    for override in overrides:
+        key, equals, _ = override.partition("=")
+        if not equals or not key:
+            raise ValueError(f"override {override!r} is not of the form key=value")
+        _check_key(cfg, key)
+    return LazyConfig.apply_overrides(cfg, list(overrides))
+
+
+def _check_key(cfg: DictConfig, key: str) -> None:
+    node: Any = cfg
+    for part in key.split("."):
+        if part not in _names(node):
+            near = get_close_matches(key, [*_keys(cfg)], n=1, cutoff=0.4)
+            hint = f"; the nearest is {near[0]!r}" if near else ""
+            raise ValueError(f"config has no key {key!r}{hint}")
+        node = _child(node, part)
+
+
+def _names(node: Any) -> list[str]:
+    """Return the keys that may be set below `node`."""
+    if isinstance(node, ListConfig):
+        return [str(i) for i in range(len(node))]
+    if not isinstance(node, DictConfig):
+        return []
+    return [*(str(name) for name in node), *_arguments(node.get("_target_"))]
+
+
+def _arguments(target: Any) -> list[str]:
+    if target is None:
+        return []
+    function = locate(target) if isinstance(target, str) else target
+    parameters = inspect.signature(function).parameters.values()
+    return [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+
+
+def _child(node: Any, part: str) -> Any:
+    if isinstance(node, ListConfig):
+        return node[int(part)]
+    return node[part] if part in node else None
+
+
+def _keys(node: Any, prefix: str = "") -> Iterator[str]:
+    """Yield every dotted key below `node`, without following interpolations."""
+    for name in _names(node):
+        if name == "_target_":
+            continue
+        yield f"{prefix}{name}"
+        if isinstance(node, DictConfig) and (
+            name not in node or OmegaConf.is_interpolation(node, name)
+        ):
+            continue
+        yield from _keys(_child(node, name), f"{prefix}{name}.")

@@ -1,0 +1,93 @@
+"""Training hooks: pure functions of the iteration, so that resuming is free."""
+
+import logging
+import math
+import sys
+from collections.abc import Callable, Sequence
+
+from detectron2.engine import HookBase
+from tqdm import tqdm
+
+logger = logging.getLogger(__name__)
+
+
+def cosine(start: float, end: float, progress: float) -> float:
+    """Go from `start` at progress 0 to `end` at progress 1 along half a cosine."""
+    return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
+
+
+class AnnealWeightDecay(HookBase):
+    """Anneal the weight decay of the groups of `roles` by cosine (arXiv 2412.04077, sec. 3.3).
+
+    wd(t) = end + (wd_0 - end) (1 + cos(pi t / T)) / 2, with wd_0 the group's own.
+
+    Args:
+        end: weight decay at the end of training, the same for all groups.
+        roles: the groups to anneal. None means every group, as the reference code does it, where
+            the groups without weight decay even rise from 0 to `end`.
+    """
+
+    def __init__(self, *, end: float = 1e-5, roles: Sequence[str] | None = ("adapter",)) -> None:
+        self.end = end
+        self.roles = None if roles is None else tuple(roles)
+
+    def before_train(self) -> None:
+        present = sorted({str(group.get("role")) for group in self.trainer.optimizer.param_groups})
+        missing = [role for role in self.roles or () if role not in present]
+        if missing:
+            raise ValueError(f"no parameter group has role {missing[0]!r}, only {present}")
+
+    def before_step(self) -> None:
+        progress = self.trainer.iter / self.trainer.max_iter
+        for group in self.trainer.optimizer.param_groups:
+            if self.roles is None or group.get("role") in self.roles:
+                group["weight_decay"] = cosine(group["initial_weight_decay"], self.end, progress)
+
+
+class LogRates(HookBase):
+    """Record the learning rate and weight decay that the step just done has used, per role."""
+
+    def after_step(self) -> None:
+        for group in self.trainer.optimizer.param_groups:
+            role = group.get("role", "all")
+            for kind in ("lr", "weight_decay"):
+                name = f"{kind}/{role}"
+                self.trainer.storage.put_scalar(name, group[kind], smoothing_hint=False)
+
+
+class Validate(HookBase):
+    """Call `evaluate` every `period` iterations, but not at the last, and record its scores.
+
+    Args:
+        period: in iterations; 0 means never.
+        evaluate: returns scalars by name; it must leave the model's mode as it found it.
+    """
+
+    def __init__(self, period: int, evaluate: Callable[[], dict[str, float]]) -> None:
+        self.period, self.evaluate = period, evaluate
+
+    def after_step(self) -> None:
+        done = self.trainer.iter + 1
+        if self.period > 0 and done % self.period == 0 and done < self.trainer.max_iter:
+            for name, value in self.evaluate().items():
+                self.trainer.storage.put_scalar(name, value, smoothing_hint=False)
+
+
+class ProgressLine(HookBase):
+    """Show the iterations done, the time left and the loss on a terminal; nothing in a log."""
+
+    def before_train(self) -> None:
+        first, total = self.trainer.iter, self.trainer.max_iter
+        shown = sys.stderr.isatty()
+        self.bar = tqdm(
+            initial=first, total=total, unit="it", disable=not shown, dynamic_ncols=True
+        )
+
+    def after_step(self) -> None:
+        self.bar.update()
+        if self.trainer.iter % 10 == 0 and "total_loss" in self.trainer.storage.latest():
+            loss = self.trainer.storage.latest()["total_loss"][0]
+            self.bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+
+    def after_train(self) -> None:
+        self.bar.close()

@@ -1,0 +1,192 @@
+"""`fit` and `score`: build what a lazy config describes, train it, score its domains."""
+
+import hashlib
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+from detectron2.config import instantiate
+from detectron2.engine import default_writers, hooks
+from detectron2.utils import comm
+from fvcore.common.param_scheduler import ParamScheduler
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ..adapt import trainable
+from ..data import Benchmark, register
+from ..evaluation import DomainTable, RunInfo
+from ..evaluation.run import evaluate
+from .checkpoint import StrictCheckpointer
+from .hooks import LogRates, ProgressLine, Validate
+from .trainer import Trainer
+
+logger = logging.getLogger(__name__)
+
+
+def fit(cfg: DictConfig, *, name: str = "", resume: bool = False) -> DomainTable:
+    """Train the run that `cfg` describes, then score every domain.
+
+    Args:
+        cfg: with `benchmark`, `adaptation`, `model`, `dataloader`, `optimizer`, `lr_multiplier`,
+            `hooks` and `train`, as the files in `configs/common` define them.
+        name: of the config, for the results.
+        resume: go on from the last checkpoint in `train.output_dir`, if there is one.
+
+    Returns:
+        The scores of every domain, also written to `train.output_dir` as results.json and
+        results.md.
+    """
+    run = _describe(cfg, name)
+    benchmark, model = _build(cfg)
+    _train(cfg, model, benchmark, resume=resume)
+    run = replace(run, iteration=cfg.train.max_iter)
+    return _evaluate(cfg, model, benchmark, domains="all", split="test", run=run)
+
+
+def score(
+    cfg: DictConfig, *, name: str = "", domains: Literal["all", "source"] = "all"
+) -> DomainTable:
+    """Score `train.init_checkpoint`, or else the last checkpoint in `train.output_dir`.
+
+    Without either, the detector is scored as it is built, and the results say so. Arguments and
+    results are those of `fit`.
+    """
+    run = _describe(cfg, name)
+    benchmark, model = _build(cfg)
+    run = replace(run, iteration=_load_for_evaluation(cfg, model))
+    return _evaluate(cfg, model, benchmark, domains=domains, split="test", run=run)
+
+
+def _describe(cfg: DictConfig, name: str) -> RunInfo:
+    return RunInfo(
+        config=name,
+        config_sha256=hashlib.sha256(OmegaConf.to_yaml(cfg).encode()).hexdigest(),
+        method=str(instantiate(cfg.adaptation)),
+        seed=cfg.train.seed,
+    )
+
+
+def _build(cfg: DictConfig) -> tuple[Benchmark, nn.Module]:
+    benchmark: Benchmark = instantiate(cfg.benchmark)
+    register(benchmark)
+    model = instantiate(cfg.model).to(pick_device(cfg.train.device))
+    logger.info("model: %s", trainable(model))
+    return benchmark, model
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device called `name`; `auto` is this process's GPU, or the CPU without one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def _train(cfg: DictConfig, model: nn.Module, benchmark: Benchmark, *, resume: bool) -> None:
+    train = cfg.train
+    cfg.optimizer.params.model = model
+    optimizer = instantiate(cfg.optimizer)
+    cfg.optimizer.params.model = None
+    for group in optimizer.param_groups:  # a checkpoint holds plain types only
+        for name, value in group.items():
+            group[name] = tuple(value) if isinstance(value, ListConfig) else value
+    trainer = Trainer(
+        _distributed(model, dict(train.ddp)),
+        instantiate(cfg.dataloader.train),
+        optimizer,
+        precision=train.precision,
+        clip_norm=train.clip_norm,
+        accumulate=train.accumulate,
+    )
+    checkpointer = StrictCheckpointer(model, train.output_dir, trainer=trainer)
+
+    def validate() -> dict[str, float]:
+        source = _evaluate(cfg, model, benchmark, domains="source", split="val").scores[0]
+        return {"validation/AP50": source.ap50 or 0.0, "validation/AP": source.coco_ap or 0.0}
+
+    main = comm.is_main_process()
+    trainer.register_hooks(
+        [
+            hooks.IterationTimer(),
+            *(instantiate(hook) for hook in cfg.hooks.values()),
+            LogRates(),
+            hooks.LRScheduler(scheduler=_multiplier(cfg)),
+            hooks.PeriodicCheckpointer(checkpointer, train.checkpoint_period, max_to_keep=3)
+            if main
+            else None,
+            Validate(train.eval_period, validate),
+            hooks.PeriodicWriter(
+                default_writers(train.output_dir, train.max_iter), period=train.log_period
+            )
+            if main
+            else None,
+            ProgressLine() if main else None,
+        ]
+    )
+    checkpointer.resume_or_load(train.init_checkpoint, resume=resume)
+    done = trainer.iter + 1 if resume and checkpointer.has_checkpoint() else 0
+    trainer.train(done, train.max_iter)
+
+
+def _multiplier(cfg: DictConfig) -> ParamScheduler:
+    multiplier = instantiate(cfg.lr_multiplier)
+    if not isinstance(multiplier, ParamScheduler):
+        raise ValueError(f"lr_multiplier must be a ParamScheduler, got {type(multiplier).__name__}")
+    return multiplier
+
+
+def _distributed(model: nn.Module, options: Mapping[str, Any]) -> nn.Module:
+    """Wrap `model` for gradient exchange if there are several processes, on GPU or CPU."""
+    if comm.get_world_size() == 1:
+        return model
+    gpu = next(model.parameters()).is_cuda
+    devices = [torch.cuda.current_device()] if gpu else None
+    return DistributedDataParallel(model, device_ids=devices, **options)
+
+
+def _load_for_evaluation(cfg: DictConfig, model: nn.Module) -> int:
+    """Load the weights to score and return the iteration they are from, 0 for none."""
+    checkpointer = StrictCheckpointer(model, cfg.train.output_dir)
+    file = cfg.train.init_checkpoint
+    if not file and checkpointer.has_checkpoint():
+        file = checkpointer.get_checkpoint_file()
+    if not file:
+        logger.warning("no checkpoint: the detector is scored untrained")
+        return 0
+    state = checkpointer.load(str(file), checkpointables=[])
+    return int(state.get("trainer", {}).get("iteration", -1)) + 1
+
+
+def _evaluate(
+    cfg: DictConfig,
+    model: nn.Module,
+    benchmark: Benchmark,
+    *,
+    domains: Literal["all", "source"],
+    split: Literal["test", "val"],
+    run: RunInfo | None = None,
+) -> DomainTable:
+    """Score `model`; the table of a described run is logged and written to the output folder."""
+
+    def loader(dataset_name: str) -> Iterable[list[dict[str, Any]]]:
+        cfg.dataloader.test.dataset_name = dataset_name
+        return instantiate(cfg.dataloader.test)
+
+    counts, backbone = trainable(model), model.backbone
+    if run is not None:
+        run = replace(
+            run,
+            weights=getattr(backbone, "weights_source", ""),
+            random_init=getattr(backbone, "random_init", False),
+            trainable=counts.trained,
+            parameters=counts.total,
+        )
+    folder = None if run is None else cfg.train.output_dir
+    table = evaluate(
+        model, benchmark, loader=loader, domains=domains, split=split, output_dir=folder, run=run
+    )
+    if run is not None:
+        logger.info("results of %s:\n%s", cfg.train.output_dir, table.to_text())
+    return table
