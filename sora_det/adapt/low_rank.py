@@ -70,11 +70,11 @@ class LowRankLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., in) to (..., out) without ever building the effective weight."""
         y = F.linear(x, self.residual, self.bias)
+        h = F.linear(x, self.down.flatten(0, 1).to(x.dtype))  # (..., group * rank)
         # A block-diagonal up matrix serves all groups with one product.
         up = self.up[0] if self.groups == 1 else torch.block_diag(*self.up)  # (out, group * rank)
-        h = F.linear(x, self.down.flatten(0, 1).to(x.dtype))  # (..., group * rank)
-        flat = torch.addmm(y.flatten(0, -2), h.flatten(0, -2), up.to(x.dtype).t(), alpha=self.scale)
-        return flat.view(y.shape)
+        rows = y.reshape(-1, self.out_features), h.reshape(-1, up.shape[1])
+        return torch.addmm(*rows, up.to(x.dtype).t(), alpha=self.scale).view(y.shape)
 
     @torch.no_grad()
     def merged(self) -> nn.Linear:

@@ -110,3 +110,11 @@ def test_effective_weight_carries_gradients() -> None:
     layer(x).square().sum().backward()
     assert through_weight.abs().max() > 0
     assert_close(layer.up.grad, through_weight)
+
+
+@pytest.mark.parametrize("shape", [(8,), (3, 8), (2, 3, 4, 8), (0, 8), (2, 0, 8)])
+def test_any_leading_dimensions(shape: tuple[int, ...]) -> None:
+    linear = torch.nn.Linear(8, 6)
+    layer = low_rank(linear, rank=2, start=split_minor)
+    x = torch.randn(shape)
+    assert_close(layer(x), linear(x))
