@@ -11,4 +11,5 @@ from .vit_t_sora_frcnn_small import (
     train,
 )
 
+optimizer.params.rates.backbone_bias.lr = 1e-4  # as its weights
 train.output_dir = "output/vit_t_full_frcnn_small"
