@@ -25,6 +25,7 @@ from sora_det.engine.train import fit, score  # noqa: E402
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs" / "toy_sora_frcnn.py"
 IMAGES = {"train": 400, "test": 100}
+LOG = "quickstart.log"
 SHOWN = ("sora_det", "detectron2.utils.events")  # what the terminal sees of the log
 
 
@@ -34,16 +35,15 @@ def main() -> None:
     parser.add_argument("opts", nargs="*", help="overrides of the config, key=value")
     args = parser.parse_args()
     start = time.perf_counter()
-    shutil.rmtree(args.output_dir, ignore_errors=True)
-    args.output_dir.mkdir(parents=True)
-    log_to(args.output_dir / "log.txt")
+    cfg = load_config(CONFIG, args.opts)
+    clear(args.output_dir)
+    log_to(args.output_dir / LOG)
 
     folder = ROOT / "datasets" / "toy_weather"
     print(f"Drawing {image_count(**IMAGES)} street scenes in {folder} ...")
     with tqdm(total=image_count(**IMAGES), unit="image", disable=None) as bar:
         benchmark = write_toy(folder, **IMAGES, progress=bar.update)
-    settings = [f"benchmark.file={benchmark}", f"train.output_dir={args.output_dir}", *args.opts]
-    cfg = load_config(CONFIG, settings)
+    cfg.benchmark.file, cfg.train.output_dir = str(benchmark), str(args.output_dir)
 
     seed_all_rng(cfg.train.seed)
     print("Scoring the detector before training ...")
@@ -56,6 +56,18 @@ def main() -> None:
     print(f"Before training, AP50 on {before.domain} was {before.ap50:.1f}.")
     print(f"All this took {(time.perf_counter() - start) / 60:.1f} minutes. Results, metrics and")
     print(f"checkpoint are in {args.output_dir}; start reading with results.md.")
+
+
+def clear(folder: Path) -> None:
+    """Make an empty folder, in place of an earlier quickstart's but of nothing else."""
+    if folder.is_dir() and any(folder.iterdir()):
+        if not (folder / LOG).is_file():
+            raise FileExistsError(
+                f"{folder} holds something else than an earlier quickstart, which would be "
+                "replaced; name another folder with --output-dir"
+            )
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def log_to(file: Path) -> None:

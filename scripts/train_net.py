@@ -25,6 +25,13 @@ from sora_det.engine.train import fit, score  # noqa: E402
 
 
 def main(args: argparse.Namespace) -> None:
+    try:
+        run(args)
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(f"error: {error}")
+
+
+def run(args: argparse.Namespace) -> None:
     cfg = load_config(args.config_file, args.opts)
     default_setup(cfg, args)
     setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="sora_det")
@@ -36,7 +43,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        launch(main, default_argument_parser(epilog=__doc__).parse_args())
-    except (FileNotFoundError, ValueError) as error:
-        sys.exit(f"error: {error}")
+    launch(main, default_argument_parser(epilog=__doc__).parse_args())

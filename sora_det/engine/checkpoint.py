@@ -1,5 +1,6 @@
-"""Detectron2's checkpointer, for which a file that does not fit is an error."""
+"""Detectron2's checkpointer, for which a file that is missing or does not fit is an error."""
 
+from pathlib import Path
 from typing import Any
 
 from detectron2.checkpoint import DetectionCheckpointer
@@ -9,15 +10,22 @@ class StrictCheckpointer(DetectionCheckpointer):
     """Loads a checkpoint only if every key and shape fits the model.
 
     Raises:
+        FileNotFoundError: (on loading) there is no such file.
         ValueError: (on loading) names what is missing, unexpected or of another shape.
     """
 
+    def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        if path and "://" not in path and not Path(path).is_file():
+            raise FileNotFoundError(f"no checkpoint at {path}")
+        return super().load(path, *args, **kwargs)
+
     def _load_model(self, checkpoint: Any) -> Any:
         incompatible = super()._load_model(checkpoint)
+        misshapen = [name for name, *_ in incompatible.incorrect_shapes]
         problems = {
-            "missing": incompatible.missing_keys,
+            "missing": [name for name in incompatible.missing_keys if name not in misshapen],
             "unexpected": incompatible.unexpected_keys,
-            "of another shape": [name for name, *_ in incompatible.incorrect_shapes],
+            "of another shape": misshapen,
         }
         lines = [
             f"{len(names)} {what}: {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}"

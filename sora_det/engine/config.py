@@ -8,18 +8,21 @@ from typing import Any
 
 from detectron2.config import LazyConfig
 from detectron2.utils.registry import locate
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 
 def load_config(file: str | Path, overrides: Sequence[str] = ()) -> DictConfig:
     """Return the config in `file` with `key=value` overrides applied.
 
-    A key must exist already, or be an argument of the callable that its parent describes.
+    A key must exist already, or be an argument of the callable that its parent describes. Values
+    are written as Hydra reads them: 1e-4, null, [a,b], {a: 1}, 'any text in quotes'.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: an override that is not `key=value`, or a key that does not exist; the message
-            names the nearest key.
+        ValueError: an override that is not `key=value`, a value that cannot be read, or a key that
+            does not exist; the message names the nearest key.
     """
     if not file:
         raise ValueError("no config file given: pass --config-file configs/<name>.py")
@@ -31,17 +34,50 @@ def load_config(file: str | Path, overrides: Sequence[str] = ()) -> DictConfig:
         if not equals or not key:
             raise ValueError(f"override {override!r} is not of the form key=value")
         _check_key(cfg, key)
+        for inner in _inner_keys(_value(override)):
+            _check_key(cfg, f"{key}.{inner}")
     return LazyConfig.apply_overrides(cfg, list(overrides))
+
+
+def _value(override: str) -> Any:
+    try:
+        parsed = OverridesParser.create().parse_override(override)
+    except HydraException as error:
+        key, _, text = override.partition("=")
+        raise ValueError(
+            f"cannot read the value of {key}: {str(error).splitlines()[0]}; "
+            f"a text with special characters needs quotes: \"{key}='{text}'\""
+        ) from error
+    if parsed.is_sweep_override():
+        raise ValueError(f"override {override!r} has several values; a list is written [a,b]")
+    return parsed.value()
+
+
+def _inner_keys(value: Any, prefix: str = "") -> Iterator[str]:
+    for name, inner in value.items() if isinstance(value, dict) else ():
+        yield f"{prefix}{name}"
+        yield from _inner_keys(inner, f"{prefix}{name}.")
 
 
 def _check_key(cfg: DictConfig, key: str) -> None:
     node: Any = cfg
-    for part in key.split("."):
+    parts = key.split(".")
+    for depth, part in enumerate(parts):
         if part not in _names(node):
             near = get_close_matches(key, [*_keys(cfg)], n=1, cutoff=0.4)
             hint = f"; the nearest is {near[0]!r}" if near else ""
             raise ValueError(f"config has no key {key!r}{hint}")
+        inner = parts[depth + 1 :]
+        if inner and isinstance(node, DictConfig) and OmegaConf.is_interpolation(node, part):
+            raise ValueError(_reference(node, part, ".".join(parts[: depth + 1]), inner))
         node = _child(node, part)
+
+
+def _reference(node: DictConfig, part: str, key: str, inner: Sequence[str]) -> str:
+    """Say what to set instead of something inside a reference, which would replace all of it."""
+    text = str(OmegaConf.to_container(node)[part])
+    other = ".".join([text.removeprefix("${").removesuffix("}"), *inner])
+    return f"{key!r} is a reference to {text}; override {other!r} instead"
 
 
 def _names(node: Any) -> list[str]:

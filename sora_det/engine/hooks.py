@@ -4,9 +4,11 @@ import logging
 import math
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 
 from detectron2.engine import HookBase
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 logger = logging.getLogger(__name__)
 
@@ -74,14 +76,22 @@ class Validate(HookBase):
 
 
 class ProgressLine(HookBase):
-    """Show the iterations done, the time left and the loss on a terminal; nothing in a log."""
+    """Show the iterations done, the time left and the loss on a terminal; nothing in a log.
+
+    What is logged to the terminal meanwhile goes above the line.
+    """
+
+    def __init__(self) -> None:
+        self.shown = ExitStack()
 
     def before_train(self) -> None:
         first, total = self.trainer.iter, self.trainer.max_iter
-        shown = sys.stderr.isatty()
-        self.bar = tqdm(
-            initial=first, total=total, unit="it", disable=not shown, dynamic_ncols=True
+        terminal = sys.stderr.isatty()
+        self.bar = self.shown.enter_context(
+            tqdm(initial=first, total=total, unit="it", disable=not terminal, dynamic_ncols=True)
         )
+        if terminal:
+            self.shown.enter_context(logging_redirect_tqdm(_console_loggers()))
 
     def after_step(self) -> None:
         self.bar.update()
@@ -90,4 +100,15 @@ class ProgressLine(HookBase):
             self.bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
 
     def after_train(self) -> None:
-        self.bar.close()
+        self.shown.close()  # also called if training could not begin, without a bar
+
+
+def _console_loggers() -> list[logging.Logger]:
+    """Return the loggers that write to the terminal by a handler of their own."""
+    named = [x for x in logging.root.manager.loggerDict.values() if isinstance(x, logging.Logger)]
+    streams = (sys.stdout, sys.stderr)
+    return [
+        logger
+        for logger in (logging.root, *named)
+        if any(getattr(handler, "stream", None) in streams for handler in logger.handlers)
+    ]

@@ -2,11 +2,13 @@
 
 import argparse
 import os
+import sys
 from collections.abc import Callable
 
 import torch
 import torch.distributed as dist
 from detectron2.engine import launch as detectron2_launch
+from torch.multiprocessing import ProcessExitedException
 
 from ..detectron2_compat import create_local_process_group
 
@@ -18,18 +20,26 @@ def launch(main: Callable[[argparse.Namespace], object], args: argparse.Namespac
         main: what each process does.
         args: of Detectron2's `default_argument_parser`; under torchrun its process counts are not
             used.
+
+    Raises:
+        SystemExit: a process has ended by `sys.exit`, which printed its reason.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
         _torchrun_worker(main, args)
     else:
-        detectron2_launch(
-            main,
-            args.num_gpus,
-            num_machines=args.num_machines,
-            machine_rank=args.machine_rank,
-            dist_url=args.dist_url,
-            args=(args,),
-        )
+        try:
+            detectron2_launch(
+                main,
+                args.num_gpus,
+                num_machines=args.num_machines,
+                machine_rank=args.machine_rank,
+                dist_url=args.dist_url,
+                args=(args,),
+            )
+        except ProcessExitedException as error:
+            if error.signal_name is not None:  # killed, for want of memory perhaps
+                raise
+            sys.exit(error.exit_code)
 
 
 def _torchrun_worker(

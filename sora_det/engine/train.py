@@ -1,9 +1,11 @@
 """`fit` and `score`: build what a lazy config describes, train it, score its domains."""
 
+import copy
 import hashlib
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -31,7 +33,7 @@ def fit(cfg: DictConfig, *, name: str = "", resume: bool = False) -> DomainTable
 
     Args:
         cfg: with `benchmark`, `adaptation`, `model`, `dataloader`, `optimizer`, `lr_multiplier`,
-            `hooks` and `train`, as the files in `configs/common` define them.
+            `hooks` and `train`, as the files in `configs/common` define them; it is not changed.
         name: of the config, for the results.
         resume: go on from the last checkpoint in `train.output_dir`, if there is one.
 
@@ -39,10 +41,10 @@ def fit(cfg: DictConfig, *, name: str = "", resume: bool = False) -> DomainTable
         The scores of every domain, also written to `train.output_dir` as results.json and
         results.md.
     """
+    cfg = copy.deepcopy(cfg)
     run = _describe(cfg, name)
     benchmark, model = _build(cfg)
-    _train(cfg, model, benchmark, resume=resume)
-    run = replace(run, iteration=cfg.train.max_iter)
+    run = replace(run, iteration=_train(cfg, model, benchmark, resume=resume))
     return _evaluate(cfg, model, benchmark, domains="all", split="test", run=run)
 
 
@@ -54,6 +56,7 @@ def score(
     Without either, the detector is scored as it is built, and the results say so. Arguments and
     results are those of `fit`.
     """
+    cfg = copy.deepcopy(cfg)
     run = _describe(cfg, name)
     benchmark, model = _build(cfg)
     run = replace(run, iteration=_load_for_evaluation(cfg, model))
@@ -84,11 +87,12 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _train(cfg: DictConfig, model: nn.Module, benchmark: Benchmark, *, resume: bool) -> None:
+def _train(cfg: DictConfig, model: nn.Module, benchmark: Benchmark, *, resume: bool) -> int:
+    """Train `model` and return the number of iterations it has seen."""
     train = cfg.train
+    Path(train.output_dir).mkdir(parents=True, exist_ok=True)
     cfg.optimizer.params.model = model
     optimizer = instantiate(cfg.optimizer)
-    cfg.optimizer.params.model = None
     for group in optimizer.param_groups:  # a checkpoint holds plain types only
         for name, value in group.items():
             group[name] = tuple(value) if isinstance(value, ListConfig) else value
@@ -127,7 +131,12 @@ def _train(cfg: DictConfig, model: nn.Module, benchmark: Benchmark, *, resume: b
     )
     checkpointer.resume_or_load(train.init_checkpoint, resume=resume)
     done = trainer.iter + 1 if resume and checkpointer.has_checkpoint() else 0
-    trainer.train(done, train.max_iter)
+    try:
+        if done < train.max_iter:
+            trainer.train(done, train.max_iter)
+    finally:  # the cycle would keep data workers and DDP alive, the latter beyond its process group
+        checkpointer.checkpointables.clear()
+    return max(done, train.max_iter)
 
 
 def _multiplier(cfg: DictConfig) -> ParamScheduler:

@@ -1,0 +1,108 @@
+"""Build file of sora_det.
+
+`pip install . ./third_party/detectron2` resolves everything in one go; settings of
+tools live in pyproject.toml.  The two lists are plain data above the call, so that
+scripts/environment.py can read them without setuptools.
+"""
+
+import re
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+
+# The oldest releases that we test are the lower bounds; an upper bound needs a reason.
+DEPENDENCIES = [
+    # 2.6 is the first release with wheels for Python 3.11, 3.12 and 3.13 alike, and the
+    # first whose torch.load refuses pickled code unless asked.
+    "torch>=2.6",
+    # Box operations.  Each release names the torch release it was built against, so pip
+    # ends with a matched pair; 0.21 is the partner of torch 2.6.
+    "torchvision>=0.21",
+    # Trainer, heads, data pipeline, evaluators.  PyPI has no release: it comes from
+    # third_party/detectron2 (0.5) or from upstream's repository (0.6 and later).
+    "detectron2>=0.5",
+    # Detectron2's own base library (checkpoints, schedules), which we also import by name.
+    "fvcore>=0.1.5.post20221221",
+    # Detectron2's file layer; Detectron2 itself requires less than 0.1.10.
+    "iopath>=0.1.9,<0.1.10",
+    # Plain ViTs and their pretrained weights; 1.0.20 brought DINOv3.
+    "timm>=1.0.20",
+    # COCO average precision; 2.0.8 is the first built for NumPy 2.
+    "pycocotools>=2.0.8",
+    # The same cv2 module as opencv-python without a window system, which a server or a
+    # container does not have: there, opencv-python fails on import for want of libGL.
+    "opencv-python-headless>=4.8",
+    # Lazy configs; hydra-core 1.3 requires less than 2.4.
+    "omegaconf>=2.3,<2.4",
+    # Detectron2 parses key=value overrides of lazy configs with it.
+    "hydra-core>=1.3,<1.4",
+    # Weights as plain tensors: adapters alone, timm checkpoints.
+    "safetensors>=0.4",
+    # Benchmark files.
+    "PyYAML>=6.0",
+    # Annotation files come from elsewhere: refuse XML that expands without end.
+    "defusedxml>=0.7.1",
+    # Progress line of training and evaluation.
+    "tqdm>=4.66",
+    # 1.26 is the first for Python 3.12.
+    "numpy>=1.26",
+    # Training curves; Detectron2's writer imports it on use.
+    "tensorboard>=2.15",
+]
+
+EXTRAS = {
+    "dev": [
+        "pytest>=8.0",
+        # scripts/test.sh runs one worker a core.
+        "pytest-xdist>=3.5",
+        "hypothesis>=6.100",
+        "coverage>=7.4",
+        # Formatting changes with the minor release.
+        "ruff>=0.17,<0.18",
+        "mypy>=1.11",
+        # Tests run third_party/detectron2's build in this environment; 77 is what it requires.
+        "setuptools>=77",
+        # Adapters in Hugging Face's format are checked against its own reader.
+        "peft>=0.12",
+    ],
+}
+
+
+def version() -> str:
+    """Read `__version__` without importing the package, whose dependencies may be absent."""
+    text = (HERE / "sora_det" / "__init__.py").read_text(encoding="utf-8")
+    found = re.search(r'^__version__ = "([^"]+)"$', text, flags=re.MULTILINE)
+    if found is None:
+        raise ValueError('sora_det/__init__.py must hold a line __version__ = "x.y.z"')
+    return found[1]
+
+
+def readme() -> str:
+    path = HERE / "README.md"
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+if __name__ == "__main__":
+    from setuptools import find_packages, setup
+
+    setup(
+        name="sora_det",
+        version=version(),
+        description="Domain-generalised object detection by tuning minor singular components",
+        long_description=readme(),
+        long_description_content_type="text/markdown",
+        license="Apache-2.0",
+        license_files=["LICENSE", "NOTICE"],
+        python_requires=">=3.11,<3.14",
+        packages=find_packages(include=["sora_det", "sora_det.*"]),
+        package_data={"sora_det": ["py.typed"]},
+        install_requires=DEPENDENCIES,
+        extras_require=EXTRAS,
+        classifiers=[
+            "Programming Language :: Python :: 3.11",
+            "Programming Language :: Python :: 3.12",
+            "Programming Language :: Python :: 3.13",
+            "Topic :: Scientific/Engineering :: Artificial Intelligence",
+            "Typing :: Typed",
+        ],
+    )
