@@ -145,6 +145,12 @@ def test_override_of_an_argument_that_the_config_does_not_mention() -> None:
     assert cfg.optimizer.eps == 1e-6
 
 
+def test_annealing_every_group_is_a_switch() -> None:
+    file = ROOT / "configs" / "dinov2_l_sora_frcnn_weather.py"
+    assert instantiate(load_config(file).hooks.anneal).roles == ("adapter",)
+    assert instantiate(load_config(file, ["hooks.anneal.roles=null"]).hooks.anneal).roles is None
+
+
 def test_override_through_a_list() -> None:
     cfg = load_config(
         ROOT / "configs" / "toy_sora_frcnn.py", ["dataloader.train.augmentations.1.prob=0.25"]

@@ -1,0 +1,77 @@
+"""Commands and code in the guides are not just prose."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import timm
+from detectron2.engine import default_argument_parser
+
+from sora_det.data import load_benchmark
+from sora_det.engine.config import load_config
+
+ROOT = Path(__file__).parents[2]
+GUIDES = [
+    file
+    for pattern in ("*.md", "configs/*.md", "scripts/*.md", "third_party/*/*.md")
+    for file in sorted(ROOT.glob(pattern))
+]
+
+
+def indented(file: Path) -> str:
+    """Return the indented code blocks of a guide, continued lines joined."""
+    lines = (line[4:] for line in file.read_text().splitlines() if line.startswith("    "))
+    return re.sub(r"\s*\\\n\s*", " ", "\n".join(lines))
+
+
+def commands(start: str) -> list[str]:
+    return [
+        line for file in GUIDES for line in indented(file).splitlines() if line.startswith(start)
+    ]
+
+
+def test_guides_are_found() -> None:
+    names = {str(file.relative_to(ROOT)) for file in GUIDES}
+    assert {"README.md", "CONTRIBUTING.md", "configs/README.md"} <= names
+    assert "bash scripts/quickstart.sh" in commands("bash")
+    assert "bash scripts/test.sh" in commands("bash")
+
+
+@pytest.mark.parametrize("command", commands("python scripts/train_net.py"))
+def test_training_commands(command: str) -> None:
+    args = default_argument_parser().parse_args(shlex.split(command)[2:])
+    cfg = load_config(ROOT / args.config_file, args.opts)
+    assert cfg.train.output_dir.startswith("output/")
+
+
+@pytest.mark.parametrize("command", [*commands("bash"), *commands("python")])
+def test_scripts_exist(command: str) -> None:
+    assert (ROOT / shlex.split(command)[1]).is_file()
+
+
+@pytest.mark.parametrize("file", GUIDES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_links_lead_somewhere(file: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", file.read_text()):
+        if "://" not in target:
+            assert (file.parent / target).exists(), target
+
+
+def test_benchmark_example(tmp_path: Path) -> None:
+    text = indented(ROOT / "README.md")
+    example = text[text.index("name: my_weather") :].partition("python ")[0]
+    (tmp_path / "my_weather.yaml").write_text(example)
+    assert load_benchmark(tmp_path / "my_weather.yaml").targets[0].name == "fog"
+
+
+def test_code_example(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The example runs as it stands, but for the download."""
+    create = timm.create_model
+    monkeypatch.setattr(
+        timm, "create_model", lambda name, pretrained: create("vit_tiny_patch16_224", depth=3)
+    )
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
+    names: dict[str, object] = {}
+    exec(code, names)
+    assert "adapted layers" in capsys.readouterr().out
+    assert type(names["plain"].blocks[2].attn.qkv).__name__ == "Linear"
