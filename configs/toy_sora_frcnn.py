@@ -9,8 +9,9 @@ from .common.optim import optimizer
 from .common.schedule import lr_multiplier
 from .common.train import train
 
-# Nothing pretrained is worth keeping here: adapt every block, and faster.
+# Nothing pretrained is worth keeping here: adapt every block, more of it, and faster.
 adaptation.start_block = 0
+adaptation.rank = 64
 for _rates in optimizer.params.rates.values():
     _rates.lr = 1e-3
 model.proposal_generator.anchor_generator.sizes = [[12], [24], [48], [96], [160]]
@@ -18,8 +19,9 @@ model.proposal_generator.pre_nms_topk = [600, 300]
 model.proposal_generator.post_nms_topk = [200, 100]
 model.roi_heads.batch_size_per_image = 64
 model.roi_heads.box_pooler.sampling_ratio = 2
+model.roi_heads.box_head.conv_dims = [96, 96]
 model.roi_heads.box_head.fc_dims = [256, 256]
-train.max_iter = 500
+train.max_iter = 400
 train.eval_period = 0
-train.checkpoint_period = 500
+train.checkpoint_period = 400
 train.output_dir = "output/toy_sora_frcnn"

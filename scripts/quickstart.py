@@ -50,9 +50,8 @@ def main() -> None:
     before = score(cfg, name=CONFIG.stem, domains="source").scores[0]
     seed_all_rng(cfg.train.seed)
     print(f"Training SoRA for {cfg.train.max_iter} iterations on {before.domain} alone ...")
-    table = fit(cfg, name=CONFIG.stem)
+    fit(cfg, name=CONFIG.stem)  # its log ends with the table
 
-    print(f"\n{table.to_text()}\n")
     print(f"Before training, AP50 on {before.domain} was {before.ap50:.1f}.")
     print(f"All this took {(time.perf_counter() - start) / 60:.1f} minutes. Results, metrics and")
     print(f"checkpoint are in {args.output_dir}; start reading with results.md.")

@@ -15,7 +15,7 @@ backbone = L(ViTPyramid)(
         embed_dim=192,
         num_heads=3,
     ),
-    out_channels=64,
+    out_channels=96,
     blocks=None,
     pixel_mean=[127.5, 127.5, 127.5],
     pixel_std=[127.5, 127.5, 127.5],
