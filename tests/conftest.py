@@ -54,6 +54,15 @@ def parity() -> Path:
 
 
 @pytest.fixture(scope="session")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Benchmark file of a toy benchmark with a few small images. Do not change its folder."""
+    from sora_det.data.toy import write_toy
+
+    folder = tmp_path_factory.mktemp("toy") / "toy_weather"
+    return write_toy(folder, train=8, test=3, size=96, workers=1)
+
+
+@pytest.fixture(scope="session")
 def shared() -> Path:
     """Real data and weights beside the checkout; skips the test where there are none."""
     folder = ROOT.parent / "shared"

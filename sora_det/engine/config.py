@@ -75,7 +75,8 @@ def _check_key(cfg: DictConfig, key: str) -> None:
 
 def _reference(node: DictConfig, part: str, key: str, inner: Sequence[str]) -> str:
     """Say what to set instead of something inside a reference, which would replace all of it."""
-    text = str(OmegaConf.to_container(node)[part])
+    plain: Any = OmegaConf.to_container(node)
+    text = str(plain[part])
     other = ".".join([text.removeprefix("${").removesuffix("}"), *inner])
     return f"{key!r} is a reference to {text}; override {other!r} instead"
 
@@ -93,7 +94,10 @@ def _arguments(target: Any) -> list[str]:
     if target is None:
         return []
     function = locate(target) if isinstance(target, str) else target
-    parameters = inspect.signature(function).parameters.values()
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # some built-in types do not tell
+        return []
     return [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
 
 

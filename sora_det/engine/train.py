@@ -3,12 +3,14 @@
 import copy
 import hashlib
 import logging
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import torch.distributed as dist
 from detectron2.config import instantiate
 from detectron2.engine import default_writers, hooks
 from detectron2.utils import comm
@@ -91,15 +93,10 @@ def _train(cfg: DictConfig, model: nn.Module, benchmark: Benchmark, *, resume: b
     """Train `model` and return the number of iterations it has seen."""
     train = cfg.train
     Path(train.output_dir).mkdir(parents=True, exist_ok=True)
-    cfg.optimizer.params.model = model
-    optimizer = instantiate(cfg.optimizer)
-    for group in optimizer.param_groups:  # a checkpoint holds plain types only
-        for name, value in group.items():
-            group[name] = tuple(value) if isinstance(value, ListConfig) else value
     trainer = Trainer(
         _distributed(model, dict(train.ddp)),
         instantiate(cfg.dataloader.train),
-        optimizer,
+        _optimizer(cfg, model),
         precision=train.precision,
         clip_norm=train.clip_norm,
         accumulate=train.accumulate,
@@ -139,6 +136,15 @@ def _train(cfg: DictConfig, model: nn.Module, benchmark: Benchmark, *, resume: b
     return max(done, train.max_iter)
 
 
+def _optimizer(cfg: DictConfig, model: nn.Module) -> torch.optim.Optimizer:
+    cfg.optimizer.params.model = model
+    optimizer: torch.optim.Optimizer = instantiate(cfg.optimizer)
+    for group in optimizer.param_groups:  # a checkpoint holds plain types only
+        for name, value in group.items():
+            group[name] = tuple(value) if isinstance(value, ListConfig) else value
+    return optimizer
+
+
 def _multiplier(cfg: DictConfig) -> ParamScheduler:
     multiplier = instantiate(cfg.lr_multiplier)
     if not isinstance(multiplier, ParamScheduler):
@@ -152,7 +158,10 @@ def _distributed(model: nn.Module, options: Mapping[str, Any]) -> nn.Module:
         return model
     gpu = next(model.parameters()).is_cuda
     devices = [torch.cuda.current_device()] if gpu else None
-    return DistributedDataParallel(model, device_ids=devices, **options)
+    with warnings.catch_warnings():
+        # Torch 2.15 has a new name for it, which the releases before do not know.
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+        return DistributedDataParallel(model, device_ids=devices, **options)
 
 
 def _load_for_evaluation(cfg: DictConfig, model: nn.Module) -> int:
@@ -163,6 +172,9 @@ def _load_for_evaluation(cfg: DictConfig, model: nn.Module) -> int:
         file = checkpointer.get_checkpoint_file()
     if not file:
         logger.warning("no checkpoint: the detector is scored untrained")
+        if comm.get_world_size() > 1:  # every process has drawn other random numbers
+            for value in model.state_dict().values():
+                dist.broadcast(value, src=0)
         return 0
     state = checkpointer.load(str(file), checkpointables=[])
     return int(state.get("trainer", {}).get("iteration", -1)) + 1

@@ -21,7 +21,7 @@ OVERRIDES = (
     "backbone.out_channels=16",
     "adaptation.rank=2",
     "model.proposal_generator.anchor_generator.sizes=[[8],[16],[32],[48],[64]]",
-    "model.proposal_generator.batch_size_per_image=32",
+    "model.proposal_generator.batch_size_per_image=2048",  # all anchors: every map has a gradient
     "model.proposal_generator.pre_nms_topk=[64,64]",
     "model.proposal_generator.post_nms_topk=[32,32]",
     "model.roi_heads.batch_size_per_image=32",
@@ -37,6 +37,13 @@ OVERRIDES = (
     "train.device=cpu",
     "train.eval_period=0",
     "train.log_period=1",
+)
+
+MANY_BOXES = (  # so that some of a hardly trained detector's find an object
+    "model.proposal_generator.pre_nms_topk=[64,600]",
+    "model.proposal_generator.post_nms_topk=[32,300]",
+    "model.roi_heads.box_predictor.test_topk_per_image=400",
+    "model.roi_heads.box_predictor.test_score_thresh=0.0",
 )
 
 
