@@ -1,18 +1,3 @@
-from detectron2.config import LazyCall as L
+from .dinov2_large import backbone
 
-from sora_det.backbones import ViTPyramid, vit
-
-backbone = L(ViTPyramid)(
-    net=L(vit)(
-        name="vit_base_patch14_dinov2",
-        weights="",  # the official .pth or timm's .safetensors
-        pretrained=False,
-        random_init=False,
-        patch_size=16,
-        img_size=1024,
-    ),
-    out_channels=256,
-    blocks=None,
-    pixel_mean=[123.675, 116.28, 103.53],
-    pixel_std=[58.395, 57.12, 57.375],
-)
+backbone.net.name = "vit_base_patch14_dinov2"
