@@ -23,8 +23,6 @@ DEPENDENCIES = [
     "detectron2>=0.5",
     # Detectron2's own base library (checkpoints, schedules), which we also import by name.
     "fvcore>=0.1.5.post20221221",
-    # Detectron2's file layer; Detectron2 itself requires less than 0.1.10.
-    "iopath>=0.1.9,<0.1.10",
     # Plain ViTs and their pretrained weights; 1.0.20 brought DINOv3.
     "timm>=1.0.20",
     # COCO average precision; 2.0.8 is the first built for NumPy 2.
@@ -36,8 +34,10 @@ DEPENDENCIES = [
     "omegaconf>=2.3,<2.4",
     # Detectron2 parses key=value overrides of lazy configs with it.
     "hydra-core>=1.3,<1.4",
-    # Weights as plain tensors: adapters alone, timm checkpoints.
+    # timm's weights, as plain tensors without pickled code.
     "safetensors>=0.4",
+    # Reads an image's size from its header; 9.3 is the first with wheels for Python 3.11.
+    "Pillow>=9.3",
     # Benchmark files.
     "PyYAML>=6.0",
     # Annotation files come from elsewhere: refuse XML that expands without end.
@@ -56,14 +56,11 @@ EXTRAS = {
         # scripts/test.sh runs one worker a core.
         "pytest-xdist>=3.5",
         "hypothesis>=6.100",
-        "coverage>=7.4",
         # Formatting changes with the minor release.
         "ruff>=0.17,<0.18",
         "mypy>=1.11",
         # Tests run third_party/detectron2's build in this environment; 77 is what it requires.
         "setuptools>=77",
-        # Adapters in Hugging Face's format are checked against its own reader.
-        "peft>=0.12",
     ],
 }
 

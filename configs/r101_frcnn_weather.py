@@ -12,6 +12,9 @@ from .common.schedule import lr_multiplier
 from .common.train import train
 
 optimizer = L(SGD)(params=optimizer.params, lr=0.01, momentum=0.9)
-for _rates in optimizer.params.rates.values():
-    _rates.update(lr=0.01, weight_decay=1e-4)
+optimizer.params.rates.adapter.update(lr=0.01, weight_decay=1e-4)
+optimizer.params.rates.backbone_bias.update(lr=0.01, weight_decay=1e-4)
+optimizer.params.rates.backbone.update(lr=0.01, weight_decay=1e-4)
+optimizer.params.rates.no_decay.update(lr=0.01, weight_decay=1e-4)
+optimizer.params.rates.head.update(lr=0.01, weight_decay=1e-4)
 train.output_dir = "output/r101_frcnn_weather"

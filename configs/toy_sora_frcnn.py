@@ -12,8 +12,11 @@ from .common.train import train
 # Nothing pretrained is worth keeping here: adapt every block, more of it, and faster.
 adaptation.start_block = 0
 adaptation.rank = 64
-for _rates in optimizer.params.rates.values():
-    _rates.lr = 1e-3
+optimizer.params.rates.adapter.lr = 1e-3
+optimizer.params.rates.backbone_bias.lr = 1e-3
+optimizer.params.rates.backbone.lr = 1e-3
+optimizer.params.rates.no_decay.lr = 1e-3
+optimizer.params.rates.head.lr = 1e-3
 model.proposal_generator.anchor_generator.sizes = [[12], [24], [48], [96], [160]]
 model.proposal_generator.pre_nms_topk = [600, 300]
 model.proposal_generator.post_nms_topk = [200, 100]

@@ -52,9 +52,10 @@ def main() -> None:
     print(f"Training SoRA for {cfg.train.max_iter} iterations on {before.domain} alone ...")
     fit(cfg, name=CONFIG.stem)  # its log ends with the table
 
+    minutes = (time.perf_counter() - start) / 60
     print(f"Before training, AP50 on {before.domain} was {before.ap50:.1f}.")
-    print(f"All this took {(time.perf_counter() - start) / 60:.1f} minutes. Results, metrics and")
-    print(f"checkpoint are in {args.output_dir}; start reading with results.md.")
+    print(f"Results, metrics and checkpoint, after {minutes:.1f} minutes: {args.output_dir}")
+    print("Begin with results.md.")
 
 
 def clear(folder: Path) -> None:

@@ -1,5 +1,6 @@
-# Sourced by the scripts beside it.  `prepare_environment .venv [dev]` sets
-#   python   the interpreter of an environment that has all the project needs.
+# Sourced by the scripts beside it.  `prepare_environment .venv dev` sets
+#   python   the interpreter of an environment that has all the project needs, and the extra
+#            `dev` of setup.py; "" asks for no extra.
 # That is the active environment if it has everything; otherwise one in the named folder of
 # the checkout, made when absent and then left alone until setup.py, pyproject.toml or
 # third_party/detectron2 change.
@@ -93,7 +94,7 @@ prepare_environment() { # folder, extra that the caller needs too (or ""), pins.
 
     python=$environment/bin/python
     if mark=$("$python" "$root/scripts/environment.py" fingerprint 2>/dev/null) &&
-        [ "$mark $*" = "$(cat "$environment/installed.txt" 2>/dev/null)" ]; then
+        grep -qxF "$mark [$extra] $*" "$environment/installed.txt" 2>/dev/null; then
         return
     fi
     check_disk "$environment"
@@ -101,7 +102,9 @@ prepare_environment() { # folder, extra that the caller needs too (or ""), pins.
         base=$(find_python) || exit 1
         make_environment "$environment" "$base"
     fi
-    install_packages "$environment" "$@" --editable "$root[dev]" "$root/third_party/detectron2"
+    install_packages "$environment" "$@" \
+        --editable "$root${extra:+[$extra]}" "$root/third_party/detectron2"
     mark=$("$python" "$root/scripts/environment.py" fingerprint)
-    echo "$mark $*" >"$environment/installed.txt"
+    # One line per extra that need not be installed again: without any, and this one.
+    printf '%s\n' "$mark [] $*" "$mark [$extra] $*" >"$environment/installed.txt"
 }

@@ -27,7 +27,7 @@ from sora_det.engine.train import fit, score  # noqa: E402
 def main(args: argparse.Namespace) -> None:
     try:
         run(args)
-    except (FileNotFoundError, FloatingPointError, ValueError) as error:
+    except (OSError, FloatingPointError, ValueError) as error:
         sys.exit(f"error: {error}")
 
 

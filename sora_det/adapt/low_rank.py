@@ -45,7 +45,8 @@ class LowRankLinear(nn.Module):
         self.residual = nn.Parameter(residual, requires_grad=False)
         self.up = nn.Parameter(torch.stack([s.up for s in splits]))  # (group, out / group, rank)
         self.down = nn.Parameter(torch.stack([s.down for s in splits]))  # (group, rank, in)
-        self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=train_bias)
+        own = None if bias is None else bias.detach().clone()
+        self.bias = None if own is None else nn.Parameter(own, requires_grad=train_bias)
         self.scale = float(scale)
         self.out_features, self.in_features = residual.shape
 

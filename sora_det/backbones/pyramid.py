@@ -1,7 +1,7 @@
 """Feature pyramids p2 to p6 (strides 4 to 64) on a plain ViT, as Detectron2 backbones."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 STRIDES = {"p2": 4, "p3": 8, "p4": 16, "p5": 32, "p6": 64}
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+ROUNDING = 0.5  # of 255: what published means and deviations differ by without meaning it
 
 
 class _OnPlainViT(Backbone):
@@ -49,6 +50,25 @@ class _OnPlainViT(Backbone):
         self.pixel_std = _pixels(pixel_std, own.get("std", IMAGENET_STD))
         self.weights_source: str = getattr(net, "weights_source", "")
         self.random_init: bool = getattr(net, "random_init", False)
+        if not self.random_init:
+            self._compare_normalisation(own)
+
+    def _compare_normalisation(self, own: Mapping[str, Any]) -> None:
+        """Warn where images are not normalised as timm says that the weights need."""
+        if "mean" not in own or "std" not in own:
+            return
+        given = (*self.pixel_mean, *self.pixel_std)
+        mean, std = _pixels(None, own["mean"]), _pixels(None, own["std"])
+        if any(abs(a - b) > ROUNDING for a, b in zip(given, (*mean, *std), strict=True)):
+            logger.warning(
+                "images are normalised with pixel_mean=%s and pixel_std=%s, but timm says that the "
+                "weights of %s were trained with %s and %s",
+                list(self.pixel_mean),
+                list(self.pixel_std),
+                own.get("architecture", type(self.net).__name__),
+                [round(value, 3) for value in mean],
+                [round(value, 3) for value in std],
+            )
 
     @property
     def size_divisibility(self) -> int:
@@ -99,7 +119,8 @@ class ViTPyramid(_OnPlainViT):
         out_channels: of every level.
         blocks: four ascending block indices for p2 to p5; None takes the maps after a third, a
             half, two thirds and all of the depth: 7, 11, 15, 23 of 24 and 3, 5, 7, 11 of 12.
-        pixel_mean: of RGB in 0..255; None is what timm says of the model's weights.
+        pixel_mean: of RGB in 0..255; None is what timm says of the model's weights. A config gives
+            numbers, since the head reads them there.
         pixel_std: likewise.
     """
 
@@ -152,7 +173,8 @@ class SimplePyramid(_OnPlainViT):
         net: a plain ViT of timm; its `embed_dim` must be a multiple of 4. Maps of another stride
             than 16 are brought to 16 bilinearly first.
         out_channels: of every level.
-        pixel_mean: of RGB in 0..255; None is what timm says of the model's weights.
+        pixel_mean: of RGB in 0..255; None is what timm says of the model's weights. A config gives
+            numbers, since the head reads them there.
         pixel_std: likewise.
     """
 

@@ -57,8 +57,8 @@ def vit(
         The timm module; `weights_source` (str) and `random_init` (bool) are added to it.
 
     Raises:
-        ValueError: no or several sources, an unknown or not plain model, an image size that the
-            patch size does not divide, or a file that does not fit.
+        ValueError: no or several sources, an unknown or not plain model, one without weights on the
+            hub, an image size that the patch size does not divide, or a file that does not fit.
         FileNotFoundError: `weights` does not exist.
         OSError: the hub cannot be reached.
     """
@@ -217,6 +217,13 @@ def _from_hub(name: str, kwargs: dict[str, Any]) -> TimmViT:
         raise OSError(
             f"timm's hub gave no weights for {name}: without a connection, download the file "
             f"elsewhere and pass weights=<local file> ({str(error).splitlines()[0]})"
+        ) from error
+    except RuntimeError as error:
+        if "No pretrained weights" not in str(error):
+            raise
+        raise ValueError(
+            f"timm's hub has no weights for {name}: take a file of its authors with "
+            "weights=<local file>, another model, or random_init=True"
         ) from error
 
 

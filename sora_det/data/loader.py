@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from detectron2.data import (
 from detectron2.data import transforms as T
 from detectron2.data.samplers import TrainingSampler
 from detectron2.utils.comm import get_world_size
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 
 from .benchmark import Benchmark
 
@@ -31,6 +32,7 @@ def train_loader(
     total_batch_size: int,
     num_workers: int = 2,
     seed: int | None = None,
+    start: int = 0,
 ) -> DataLoader:
     """Endless shuffled batches of the source's training split, images without objects included.
 
@@ -40,6 +42,7 @@ def train_loader(
         total_batch_size: images per step over all processes.
         num_workers: loading processes for each training process.
         seed: of the order of images; None draws one. Augmentations follow the process's own seed.
+        start: batches to leave out, so that a resumed run goes on in the order of its seed.
 
     Raises:
         ValueError: if the batch size is no multiple of the number of processes.
@@ -55,11 +58,21 @@ def train_loader(
     return build_detection_train_loader(
         dataset,
         mapper=DatasetMapper(True, augmentations=list(augmentations), image_format=IMAGE_FORMAT),
-        sampler=TrainingSampler(len(dataset), seed=seed),
+        sampler=_Onwards(TrainingSampler(len(dataset), seed=seed), start * total_batch_size),
         total_batch_size=total_batch_size,
         aspect_ratio_grouping=False,
         num_workers=num_workers,
     )
+
+
+class _Onwards(Sampler):
+    """This process's share of an endless order without the first `skipped` samples of all."""
+
+    def __init__(self, sampler: Sampler, skipped: int) -> None:
+        self.sampler, self.skipped = sampler, skipped // get_world_size()
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.islice(iter(self.sampler), self.skipped, None)
 
 
 def test_loader(

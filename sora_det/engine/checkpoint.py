@@ -1,9 +1,29 @@
 """Detectron2's checkpointer, for which a file that is missing or does not fit is an error."""
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from detectron2.checkpoint import DetectionCheckpointer
+
+
+@dataclass
+class Origin:
+    """What the backbone of a checkpoint started from; kept in it, as the model does not show it.
+
+    Attributes:
+        weights: where the pretrained weights came from, in words.
+        random_init: it started untrained.
+    """
+
+    weights: str = ""
+    random_init: bool = False
+
+    def state_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.weights, self.random_init = state["weights"], state["random_init"]
 
 
 class StrictCheckpointer(DetectionCheckpointer):

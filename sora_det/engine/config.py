@@ -16,13 +16,14 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 def load_config(file: str | Path, overrides: Sequence[str] = ()) -> DictConfig:
     """Return the config in `file` with `key=value` overrides applied.
 
-    A key must exist already, or be an argument of the callable that its parent describes. Values
+    A key must exist already, or be an argument that the callable of its parent names; what such a
+    callable only passes on, as `vit` does with timm's own options, has to stand in the file. Values
     are written as Hydra reads them: 1e-4, null, [a,b], {a: 1}, 'any text in quotes'.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: an override that is not `key=value`, a value that cannot be read, or a key that
-            does not exist; the message names the nearest key.
+        ValueError: an override that is not `key=value`, a value that cannot be read, a key that
+            does not exist, of which the message names the nearest, or a negative `train.seed`.
     """
     if not file:
         raise ValueError("no config file given: pass --config-file configs/<name>.py")
@@ -36,7 +37,11 @@ def load_config(file: str | Path, overrides: Sequence[str] = ()) -> DictConfig:
         _check_key(cfg, key)
         for inner in _inner_keys(_value(override)):
             _check_key(cfg, f"{key}.{inner}")
-    return LazyConfig.apply_overrides(cfg, list(overrides))
+    cfg = LazyConfig.apply_overrides(cfg, list(overrides))
+    seed = OmegaConf.select(cfg, "train.seed", default=0)
+    if not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"train.seed must be a whole number from 0, got {seed!r}")
+    return cfg
 
 
 def _value(override: str) -> Any:

@@ -1,11 +1,12 @@
 """`fit` and `score`: build what a lazy config describes, train it, score its domains."""
 
 import copy
+import datetime
 import hashlib
 import logging
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +24,7 @@ from ..adapt import trainable
 from ..data import Benchmark, register
 from ..evaluation import DomainTable, RunInfo
 from ..evaluation.run import evaluate
-from .checkpoint import StrictCheckpointer
+from .checkpoint import Origin, StrictCheckpointer
 from .hooks import LogRates, ProgressLine, Validate
 from .trainer import Trainer
 
@@ -46,7 +47,7 @@ def fit(cfg: DictConfig, *, name: str = "", resume: bool = False) -> DomainTable
     cfg = copy.deepcopy(cfg)
     run = _describe(cfg, name)
     benchmark, model = _build(cfg)
-    run = replace(run, iteration=_train(cfg, model, benchmark, resume=resume))
+    run = replace(run, **_train(cfg, model, benchmark, resume=resume))
     return _evaluate(cfg, model, benchmark, domains="all", split="test", run=run)
 
 
@@ -55,13 +56,13 @@ def score(
 ) -> DomainTable:
     """Score `train.init_checkpoint`, or else the last checkpoint in `train.output_dir`.
 
-    Without either, the detector is scored as it is built, and the results say so. Arguments and
-    results are those of `fit`.
+    Without either, the detector is scored as it is built, and the results say so. How the backbone
+    started is taken from the checkpoint. Arguments and results are those of `fit`.
     """
     cfg = copy.deepcopy(cfg)
     run = _describe(cfg, name)
     benchmark, model = _build(cfg)
-    run = replace(run, iteration=_load_for_evaluation(cfg, model))
+    run = replace(run, **_load_for_evaluation(cfg, model))
     return _evaluate(cfg, model, benchmark, domains=domains, split="test", run=run)
 
 
@@ -71,6 +72,7 @@ def _describe(cfg: DictConfig, name: str) -> RunInfo:
         config_sha256=hashlib.sha256(OmegaConf.to_yaml(cfg).encode()).hexdigest(),
         method=str(instantiate(cfg.adaptation)),
         seed=cfg.train.seed,
+        date=datetime.date.today().isoformat(),
     )
 
 
@@ -89,19 +91,35 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _train(cfg: DictConfig, model: nn.Module, benchmark: Benchmark, *, resume: bool) -> int:
-    """Train `model` and return the number of iterations it has seen."""
+def _origin(model: nn.Module) -> Origin:
+    backbone = model.backbone
+    return Origin(
+        weights=getattr(backbone, "weights_source", ""),
+        random_init=getattr(backbone, "random_init", False),
+    )
+
+
+def _train(
+    cfg: DictConfig, model: nn.Module, benchmark: Benchmark, *, resume: bool
+) -> dict[str, Any]:
+    """Train `model` and return what the results say of it."""
     train = cfg.train
     Path(train.output_dir).mkdir(parents=True, exist_ok=True)
+
+    def batches(start: int) -> Iterable[list[dict[str, Any]]]:
+        cfg.dataloader.train.start = start
+        return instantiate(cfg.dataloader.train)
+
     trainer = Trainer(
         _distributed(model, dict(train.ddp)),
-        instantiate(cfg.dataloader.train),
+        batches,
         _optimizer(cfg, model),
         precision=train.precision,
         clip_norm=train.clip_norm,
         accumulate=train.accumulate,
     )
-    checkpointer = StrictCheckpointer(model, train.output_dir, trainer=trainer)
+    origin = _origin(model)
+    checkpointer = StrictCheckpointer(model, train.output_dir, trainer=trainer, origin=origin)
 
     def validate() -> dict[str, float]:
         source = _evaluate(cfg, model, benchmark, domains="source", split="val").scores[0]
@@ -133,7 +151,11 @@ def _train(cfg: DictConfig, model: nn.Module, benchmark: Benchmark, *, resume: b
             trainer.train(done, train.max_iter)
     finally:  # the cycle would keep data workers and DDP alive, the latter beyond its process group
         checkpointer.checkpointables.clear()
-    return max(done, train.max_iter)
+    return {
+        "checkpoint": Path(checkpointer.get_checkpoint_file()).name,
+        "iteration": max(done, train.max_iter),
+        **asdict(origin),
+    }
 
 
 def _optimizer(cfg: DictConfig, model: nn.Module) -> torch.optim.Optimizer:
@@ -157,6 +179,11 @@ def _distributed(model: nn.Module, options: Mapping[str, Any]) -> nn.Module:
     if comm.get_world_size() == 1:
         return model
     gpu = next(model.parameters()).is_cuda
+    if not gpu and dist.get_backend() == "nccl":
+        raise ValueError(
+            "several processes are to train on the CPU of a machine with GPUs: start them with "
+            "CUDA_VISIBLE_DEVICES= so that they talk through gloo"
+        )
     devices = [torch.cuda.current_device()] if gpu else None
     with warnings.catch_warnings():
         # Torch 2.15 has a new name for it, which the releases before do not know.
@@ -164,20 +191,28 @@ def _distributed(model: nn.Module, options: Mapping[str, Any]) -> nn.Module:
         return DistributedDataParallel(model, device_ids=devices, **options)
 
 
-def _load_for_evaluation(cfg: DictConfig, model: nn.Module) -> int:
-    """Load the weights to score and return the iteration they are from, 0 for none."""
+def _load_for_evaluation(cfg: DictConfig, model: nn.Module) -> dict[str, Any]:
+    """Load the weights to score and return what the results say of them."""
+    origin = asdict(_origin(model))
     checkpointer = StrictCheckpointer(model, cfg.train.output_dir)
-    file = cfg.train.init_checkpoint
-    if not file and checkpointer.has_checkpoint():
-        file = checkpointer.get_checkpoint_file()
+    last = checkpointer.get_checkpoint_file() if checkpointer.has_checkpoint() else ""
+    file = str(cfg.train.init_checkpoint or last)
+    if last and file != last:
+        logger.warning("scoring train.init_checkpoint, %s, not the run's own %s", file, last)
     if not file:
         logger.warning("no checkpoint: the detector is scored untrained")
         if comm.get_world_size() > 1:  # every process has drawn other random numbers
             for value in model.state_dict().values():
                 dist.broadcast(value, src=0)
-        return 0
-    state = checkpointer.load(str(file), checkpointables=[])
-    return int(state.get("trainer", {}).get("iteration", -1)) + 1
+        return {"iteration": 0, **origin}
+    state = checkpointer.load(file, checkpointables=[])
+    iteration = state["trainer"]["iteration"] + 1 if "trainer" in state else None
+    return {
+        "checkpoint": Path(file).name,
+        "iteration": iteration,
+        **origin,
+        **state.get("origin", {}),
+    }
 
 
 def _evaluate(
@@ -195,15 +230,9 @@ def _evaluate(
         cfg.dataloader.test.dataset_name = dataset_name
         return instantiate(cfg.dataloader.test)
 
-    counts, backbone = trainable(model), model.backbone
     if run is not None:
-        run = replace(
-            run,
-            weights=getattr(backbone, "weights_source", ""),
-            random_init=getattr(backbone, "random_init", False),
-            trainable=counts.trained,
-            parameters=counts.total,
-        )
+        counts = trainable(model)
+        run = replace(run, trainable=counts.trained, parameters=counts.total)
     folder = None if run is None else cfg.train.output_dir
     table = evaluate(
         model, benchmark, loader=loader, domains=domains, split=split, output_dir=folder, run=run

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -21,7 +21,8 @@ class Trainer(TrainerBase):
 
     Args:
         model: maps a batch to a dictionary of losses; DistributedDataParallel or not.
-        loader: endless batches, each a list of Detectron2's dataset dictionaries.
+        batches: called with the number of batches to leave out, those of the iterations before
+            the first; returns the endless rest, each a list of Detectron2's dataset dictionaries.
         optimizer: any torch optimiser.
         precision: float32, bfloat16, or float16, which scales the loss.
         clip_norm: largest norm of all gradients together; None does not clip.
@@ -29,13 +30,14 @@ class Trainer(TrainerBase):
 
     Raises:
         ValueError: an unknown precision, `accumulate` below 1.
-        FloatingPointError: (while training) a loss that is not finite.
+        FloatingPointError: (while training) a loss, or without scaling a gradient, that is not
+            finite; the weights are then those of the step before.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        loader: Iterable[list[dict[str, Any]]],
+        batches: Callable[[int], Iterable[list[dict[str, Any]]]],
         optimizer: torch.optim.Optimizer,
         *,
         precision: str = "float32",
@@ -53,8 +55,12 @@ class Trainer(TrainerBase):
         self.device = self.parameters[0].device
         self.dtype = PRECISIONS[precision]
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
-        self._batches = iter(loader)
+        self.batches = batches
         model.train()
+
+    def before_train(self) -> None:
+        super().before_train()
+        self._batches = iter(self.batches(self.start_iter * self.accumulate))
 
     def run_step(self) -> None:
         losses: dict[str, Tensor] = {}
@@ -82,6 +88,11 @@ class Trainer(TrainerBase):
         self.scaler.unscale_(self.optimizer)
         limit = math.inf if self.clip_norm is None else self.clip_norm
         norm = nn.utils.clip_grad_norm_(self.parameters, limit)
+        if not self.scaler.is_enabled() and not math.isfinite(norm):  # a scaler skips such steps
+            raise FloatingPointError(
+                f"the gradient is not finite at iteration {self.iter}; lower the learning rate, or "
+                "look for broken annotations"
+            )
         self.storage.put_scalar("grad_norm", norm.item())
         self.scaler.step(self.optimizer)
         self.scaler.update()

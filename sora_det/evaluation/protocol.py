@@ -73,19 +73,21 @@ class RunInfo:
         config_sha256: its checksum.
         method: how the backbone was adapted, such as "SoRA(rank=16)".
         seed: random seed of the training.
-        iteration: iterations trained, 0 for an untrained model.
+        checkpoint: name of the file that holds what was scored, "" without one.
+        iteration: iterations trained, 0 for an untrained model, None if the file does not say.
         weights: where the weights came from.
         random_init: the backbone started from random numbers, not from pretrained weights.
         trainable: number of trained parameters.
         parameters: number of all parameters.
         detectron2, torch: versions.
-        date: ISO 8601, empty to keep results reproducible byte for byte.
+        date: the day of the evaluation, ISO 8601.
     """
 
     config: str = ""
     config_sha256: str = ""
     method: str = ""
     seed: int | None = None
+    checkpoint: str = ""
     iteration: int | None = None
     weights: str = ""
     random_init: bool = False

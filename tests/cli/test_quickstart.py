@@ -51,7 +51,7 @@ def test_from_nothing_to_the_table(run: Run, tmp_path: Path) -> None:
     assert "\ntarget mean" in shown
     assert "started from random numbers" in shown
     assert "Before training, AP50 on daytime-clear was" in shown
-    assert f"{output}; start reading with results.md" in shown
+    assert f" minutes: {output}\nBegin with results.md." in shown
     assert "iter: 1 " in shown  # the main lines of the log
     assert "Serializing" not in shown
     assert "Serializing" in (output / quickstart.LOG).read_text()

@@ -12,11 +12,8 @@ from sora_det.data import load_benchmark
 from sora_det.engine.config import load_config
 
 ROOT = Path(__file__).parents[2]
-GUIDES = [
-    file
-    for pattern in ("*.md", "configs/*.md", "scripts/*.md", "third_party/*/*.md")
-    for file in sorted(ROOT.glob(pattern))
-]
+FOLDERS = (".", "configs", "projects", "scripts", "sora_det", "tests", "third_party/*")
+GUIDES = [file for folder in FOLDERS for file in sorted(ROOT.glob(f"{folder}/*.md"))]
 
 
 def indented(file: Path) -> str:
@@ -33,7 +30,8 @@ def commands(start: str) -> list[str]:
 
 def test_guides_are_found() -> None:
     names = {str(file.relative_to(ROOT)) for file in GUIDES}
-    assert {"README.md", "CONTRIBUTING.md", "configs/README.md"} <= names
+    assert {"README.md", "CONTRIBUTING.md"} <= names
+    assert {f"{name}/README.md" for name in ("configs", "projects", "sora_det", "tests")} <= names
     assert "bash scripts/quickstart.sh" in commands("bash")
     assert "bash scripts/test.sh" in commands("bash")
 
@@ -48,6 +46,11 @@ def test_training_commands(command: str) -> None:
 @pytest.mark.parametrize("command", [*commands("bash"), *commands("python")])
 def test_scripts_exist(command: str) -> None:
     assert (ROOT / shlex.split(command)[1]).is_file()
+
+
+@pytest.mark.parametrize("file", GUIDES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_nothing_is_left_to_fill_in(file: Path) -> None:
+    assert "@@" not in file.read_text()
 
 
 @pytest.mark.parametrize("file", GUIDES, ids=lambda file: str(file.relative_to(ROOT)))

@@ -113,11 +113,24 @@ def test_the_first_start_installs_and_the_second_does_not(machine: Machine) -> N
     environment = machine.root / ".venv"
     assert done.stdout.split() == [f"{environment}/bin/python"]
     (install,) = machine.calls("-m pip install")
-    assert install.endswith(f"--editable {machine.root}[dev] {machine.root}/third_party/detectron2")
+    assert install.endswith(f"--editable {machine.root} {machine.root}/third_party/detectron2")
 
-    again = machine.prepare(extra="dev")
+    again = machine.prepare()
     assert (again.returncode, again.stdout, again.stderr) == (0, done.stdout, "")
     assert len(machine.calls("-m pip install")) == 1
+
+
+def test_an_extra_is_installed_when_asked_for(machine: Machine) -> None:
+    machine.prepare()
+    machine.prepare(extra="dev")
+    _, install = machine.calls("-m pip install")
+    assert install.endswith(f"--editable {machine.root}[dev] {machine.root}/third_party/detectron2")
+    assert len(machine.calls("-m venv")) == 1
+
+    for extra in ('""', "dev"):
+        again = machine.prepare(extra=extra)
+        assert (again.returncode, again.stderr) == (0, "")
+    assert len(machine.calls("-m pip install")) == 2
 
 
 @pytest.mark.parametrize("name", ["setup.py", "third_party/detectron2/edits.py"])
@@ -160,6 +173,8 @@ def test_pins_get_an_environment_of_their_own(machine: Machine) -> None:
     assert "torch==2.6.* --editable" in machine.calls("-m pip install")[0]
     machine.prepare(extra='dev "torch==2.6.*"')
     assert len(machine.calls("-m pip install")) == 1
+    machine.prepare(extra='dev "torch==2.7.*"')
+    assert len(machine.calls("-m pip install")) == 2
 
 
 def test_too_old_a_python_is_one_sentence(machine: Machine) -> None:

@@ -1,5 +1,6 @@
 """Every run config loads, survives YAML, and builds with a tiny backbone and trains a step."""
 
+import ast
 from pathlib import Path
 from typing import Any
 
@@ -7,18 +8,20 @@ import pytest
 import torch
 from detectron2.config import LazyCall as L
 from detectron2.config import LazyConfig, instantiate
+from detectron2.modeling import FPN
 from detectron2.utils.events import EventStorage
 from omegaconf import DictConfig
 from torch import nn
 
 from sora_det.adapt import LowRankLinear
-from sora_det.backbones import resnet_fpn, vit
+from sora_det.backbones import SimplePyramid, ViTPyramid, resnet_fpn, vit
 from sora_det.data import Benchmark, load_benchmark
 from sora_det.engine.config import load_config
 from sora_det.engine.optim import roles
 
 ROOT = Path(__file__).parents[2]
 RUNS = sorted((ROOT / "configs").glob("*.py"))
+BACKBONES = ["dinov2_base", "dinov2_base_simple", "resnet101"]
 HEADS = ["faster_rcnn", "cascade_rcnn", "retinanet"]
 METHODS = ["sora", "lora", "full", "frozen"]
 BENCHMARKS = sorted((ROOT / "configs" / "benchmarks").glob("*.yaml"))
@@ -89,22 +92,38 @@ def test_run(file: Path, tmp_path: Path) -> None:
         assert hasattr(instantiate(hook), "before_step"), name
 
 
+def swapped(
+    folder: Path, *, backbone: str = "dinov2_small", head: str = HEADS[0], method: str = METHODS[0]
+) -> nn.Module:
+    """Change import lines of a run, build it small and train a step in which nothing is idle."""
+    text = (ROOT / "configs" / "dinov2_s_sora_frcnn_weather.py").read_text()
+    text = text.replace("backbones.dinov2_small", f"backbones.{backbone}")
+    text = text.replace("heads.faster_rcnn", f"heads.{head}")
+    text = text.replace("adaptation.sora", f"adaptation.{method}")
+    (folder / "common").symlink_to(ROOT / "configs" / "common")
+    (folder / "run.py").write_text(text)
+    torch.manual_seed(0)
+    model = instantiate(shrink(load_config(folder / "run.py")).model)
+    step(model)
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    assert [name for name, p in trained.items() if p.grad is None] == []
+    return model
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("head", HEADS)
+def test_swapping_the_backbone_is_one_line(tmp_path: Path, backbone: str, head: str) -> None:
+    method = "full" if backbone == "resnet101" else "sora"
+    model = swapped(tmp_path, backbone=backbone, head=head, method=method)
+    kinds = {"dinov2_base": ViTPyramid, "dinov2_base_simple": SimplePyramid, "resnet101": FPN}
+    assert type(model.backbone) is kinds[backbone]
+
+
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("method", METHODS)
 def test_axes_combine(tmp_path: Path, head: str, method: str) -> None:
     """Swapping the head or the method is one line."""
-    text = (ROOT / "configs" / "dinov2_s_sora_frcnn_weather.py").read_text()
-    text = text.replace(".common", f".{(ROOT / 'configs' / 'common').name}")
-    text = text.replace("heads.faster_rcnn", f"heads.{head}")
-    text = text.replace("adaptation.sora", f"adaptation.{method}")
-    (tmp_path / "common").symlink_to(ROOT / "configs" / "common")
-    (tmp_path / "run.py").write_text(text)
-    torch.manual_seed(0)
-    model = instantiate(shrink(load_config(tmp_path / "run.py")).model)
-    step(model)
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    idle = [name for name, p in trained.items() if p.grad is None]
-    assert idle == []
+    model = swapped(tmp_path, head=head, method=method)
     found = set(roles(model, trunk=["backbone.net"]).values())
     want = {"sora": {"adapter", "backbone_bias"}, "lora": {"adapter", "backbone_bias"}}
     want |= {"full": {"backbone", "backbone_bias"}, "frozen": set()}
@@ -118,6 +137,19 @@ def test_override_of_an_axis_reaches_the_model() -> None:
     adapted = [n for n, m in model.named_modules() if isinstance(m, LowRankLinear)]
     assert {int(name.split("blocks.")[1].split(".")[0]) for name in adapted} == {4, 5}
     assert model.backbone.output_shape()["p2"].channels == 32
+
+
+@pytest.mark.parametrize("name", [file.stem for file in BENCHMARKS if file.stem != "template"])
+def test_benchmark_axis(name: str) -> None:
+    cfg = LazyConfig.load(str(ROOT / "configs" / "common" / "benchmarks" / f"{name}.py"))
+    assert instantiate(cfg.benchmark).name == name
+    assert "dataloader" in cfg
+
+
+def test_no_branches_and_no_loops() -> None:
+    for file in (ROOT / "configs").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            assert not isinstance(node, ast.For | ast.While | ast.If | ast.IfExp | ast.Try), file
 
 
 @pytest.mark.parametrize("file", BENCHMARKS, ids=lambda file: file.stem)

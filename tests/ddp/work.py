@@ -21,7 +21,7 @@ STEPS, IMAGES = 3, 8  # images over all processes
 def steps(model: torch.nn.Module, loader: list[Batch], **options: Any) -> dict[str, Any]:
     """Train with momentum and clipping and return the weights and the recorded losses."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    trainer = Trainer(model, loader, optimizer, clip_norm=1.0, **options)
+    trainer = Trainer(model, lambda start: loader, optimizer, clip_norm=1.0, **options)
     trainer.train(0, STEPS)
     return {
         "weights": torch.nn.utils.parameters_to_vector(model.parameters()).detach(),

@@ -45,7 +45,8 @@ def test_one_step() -> None:
 
     cfg.optimizer.params.model = model
     optimizer = instantiate(cfg.optimizer)
-    trainer = Trainer(model, [[synthetic(0), synthetic(1)]], optimizer, clip_norm=35.0)
+    batch = [synthetic(0), synthetic(1)]
+    trainer = Trainer(model, lambda start: [batch], optimizer, clip_norm=35.0)
     before = {n: p.detach().clone() for n, p in model.named_parameters() if not p.requires_grad}
     gradients: dict[str, torch.Tensor] = {}
     for name, parameter in model.named_parameters():

@@ -1,4 +1,4 @@
-"""An interrupted run goes on as if nothing had happened."""
+"""An interrupted run goes on where it was: rates, images, metrics."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ from detectron2.config import LazyCall as L
 from omegaconf import DictConfig
 
 from sora_det.engine.train import fit
-from tests.integration.watch import Crash, Watch
+from tests.integration.watch import Crash, Seen, Watch
 from tests.tools.tiny_run import tiny
 
 ITERATIONS = 6
@@ -55,6 +55,20 @@ def test_repeats_learning_rate_and_weight_decay(whole: Watch, resumed: tuple[Wat
     assert watch.rates == {i: whole.rates[i] for i in (3, 4, 5)}
     rates = [watch.rates[i]["adapter"] for i in (3, 4, 5)]
     assert len(set(rates)) == 3  # the schedules do move, so that the equality means something
+
+
+def test_goes_on_with_the_images_that_come_next(toy: Path, tmp_path: Path) -> None:
+    def names(iterations: int, output: Path, resume: bool = False) -> list[str]:
+        cfg = config(toy, output, f"train.max_iter={iterations}")
+        cfg.dataloader.train._target_ = "tests.integration.watch.Seen.loader"
+        Seen.names = []
+        fit(cfg, resume=resume)
+        return Seen.names
+
+    whole = names(ITERATIONS, tmp_path / "whole")
+    assert len(set(whole)) == 8  # 12 images were seen, of 8
+    assert names(3, tmp_path / "parts") == whole[:6]
+    assert names(ITERATIONS, tmp_path / "parts", resume=True) == whole[6:]
 
 
 def test_metrics_go_on(resumed: tuple[Watch, Path]) -> None:

@@ -1,10 +1,12 @@
 """Hooks for a config's `hooks`, by which tests see what happens inside `fit`."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 from detectron2.engine import HookBase
 
+from sora_det.data import train_loader
 from tests.tools.tiny_run import tensors
 
 
@@ -28,6 +30,18 @@ class Watch(HookBase):
 
     def after_train(self) -> None:
         self.after = tensors(self.trainer.model)
+
+
+class Seen:
+    """Stands in for the training loader and keeps the names of the images it has handed out."""
+
+    names: ClassVar[list[str]] = []
+
+    @staticmethod
+    def loader(**options: Any) -> Iterator[list[dict[str, Any]]]:
+        for batch in train_loader(**options):
+            Seen.names += [Path(image["file_name"]).name for image in batch]
+            yield batch
 
 
 class Crash(HookBase):

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 from scripts import environment
+from tests.unit.test_imports import imports
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -63,6 +65,16 @@ def test_every_dependency_is_a_range_with_a_reason(build_file: dict[str, object]
         assert any(bound.operator == ">=" for bound in Requirement(text).specifier), text
         above = lines[lines.index(f'    "{text}",') - 1]
         assert above.startswith("    # "), f"{text} lacks its reason"
+
+
+def test_whatever_the_package_imports_is_a_dependency() -> None:
+    declared = {canonicalize_name(Requirement(text).name) for text in environment.requirements()}
+    providers = importlib.metadata.packages_distributions()
+    files = (ROOT / "sora_det").rglob("*.py")
+    names = {name.partition(".")[0] for file in files for _, name in imports(file, ROOT)}
+    for name in names - sys.stdlib_module_names - {"sora_det"}:
+        # Several distributions may hold a module, as cv2: one of them must be declared.
+        assert declared & {canonicalize_name(found) for found in providers[name]}, name
 
 
 def test_oldest_pins_the_matched_pair(tree: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FRAMEWORK = {"detectron2", "fvcore", "iopath", "torch", "torchvision", "numpy"}
+FRAMEWORK = {"detectron2", "fvcore", "torch", "torchvision", "numpy"}
 
 # Module -> what it may import beside the standard library.  The longest match counts;
 # a name allows all below it, and of ours, only names listed here (or its own package).

@@ -1,10 +1,5 @@
 from pathlib import Path
 
-from detectron2.config import LazyCall as L
+from .diverse_weather import benchmark, dataloader
 
-from sora_det.data import load_benchmark
-
-from ..data.crop_1024 import dataloader
-
-_folder = Path(__file__).resolve().parents[2] / "benchmarks"
-benchmark = L(load_benchmark)(file=str(_folder / "carla_weather.yaml"), root=None)
+benchmark.file = str(Path(benchmark.file).with_name("carla_weather.yaml"))

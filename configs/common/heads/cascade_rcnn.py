@@ -10,9 +10,9 @@ from detectron2.modeling.roi_heads import (
 
 from .faster_rcnn import model
 
-for _name in ("box_head", "box_predictor", "proposal_matcher"):
-    del model.roi_heads[_name]
-
+del model.roi_heads.box_head
+del model.roi_heads.box_predictor
+del model.roi_heads.proposal_matcher
 model.roi_heads.update(
     _target_=CascadeROIHeads,
     box_heads=[
@@ -35,7 +35,8 @@ model.roi_heads.update(
         for _xy, _wh in [(10, 5), (20, 10), (30, 15)]
     ],
     proposal_matchers=[
-        L(Matcher)(thresholds=[_iou], labels=[0, 1], allow_low_quality_matches=False)
-        for _iou in [0.5, 0.6, 0.7]
+        L(Matcher)(thresholds=[0.5], labels=[0, 1], allow_low_quality_matches=False),
+        L(Matcher)(thresholds=[0.6], labels=[0, 1], allow_low_quality_matches=False),
+        L(Matcher)(thresholds=[0.7], labels=[0, 1], allow_low_quality_matches=False),
     ],
 )

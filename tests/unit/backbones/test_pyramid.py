@@ -141,6 +141,26 @@ def test_normalisation_is_that_of_the_weights_unless_given() -> None:
         ViTPyramid(small(), pixel_mean=[1.0])
 
 
+@PYRAMIDS
+def test_normalisation_of_other_weights_is_told(
+    kind: type[Backbone], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Such as DINOv2's, left in a config whose `backbone.net.name` was swapped."""
+    net = small()
+    dinov2 = {"pixel_mean": [123.675, 116.28, 103.53], "pixel_std": [58.395, 57.12, 57.375]}
+    kind(net, out_channels=8, **dinov2)
+    assert not caplog.records  # an untrained network has no opinion
+    net.random_init = False
+    kind(net, out_channels=8)
+    kind(net, out_channels=8, pixel_mean=[127, 127.5, 128], pixel_std=[127.5, 127.5, 127.5])
+    assert not caplog.records
+    kind(net, out_channels=8, **dinov2)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    for part in ("[123.675, 116.28, 103.53]", "vit_tiny_patch16_224", "[127.5, 127.5, 127.5]"):
+        assert part in record.getMessage()
+
+
 def test_simple_pyramid_has_the_stages_of_vitdet() -> None:
     pyramid = SimplePyramid(small(), out_channels=8)
     first = [type(module).__name__ for module in pyramid.stages[0]]

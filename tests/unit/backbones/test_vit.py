@@ -106,16 +106,30 @@ def test_hub_weights_are_resized_like_those_of_a_file(
         assert torch.equal(hub.state_dict()[key], value), key
 
 
-def test_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("raised", "kind", "message"),
+    [
+        (FileNotFoundError("no connection"), OSError, r"weights=<local file> \(no connection\)"),
+        (
+            RuntimeError("No pretrained weights exist for x. Use `pretrained=False`"),
+            ValueError,
+            f"timm's hub has no weights for {AUGREG}: take a file of its authors",
+        ),
+        (RuntimeError("something else"), RuntimeError, "^something else$"),
+    ],
+)
+def test_hub_without_an_answer(
+    raised: Exception, kind: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     original = timm.create_model
 
     def create(name: str, pretrained: bool = False, **kwargs: Any) -> nn.Module:
         if pretrained:
-            raise FileNotFoundError("no connection")
+            raise raised
         return original(name, **kwargs)
 
     monkeypatch.setattr(timm, "create_model", create)
-    with pytest.raises(OSError, match=r"weights=<local file> \(no connection\)"):
+    with pytest.raises(kind, match=message):
         vit(AUGREG, pretrained=True, **TINY)
 
 

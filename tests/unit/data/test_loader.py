@@ -51,6 +51,20 @@ def test_seed_fixes_the_order(benchmark: Benchmark) -> None:
     assert ids(train(benchmark), 6) != ids(train(benchmark, seed=2), 6)
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_resumed_run_goes_on_in_the_same_order(benchmark: Benchmark, workers: int) -> None:
+    whole = ids(train(benchmark, num_workers=workers), 6)
+    assert ids(train(benchmark, num_workers=workers, start=2), 4) == whole[2:]
+
+
+def test_processes_leave_out_their_share(
+    benchmark: Benchmark, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loader, "get_world_size", lambda: 2)
+    sampler = loader._Onwards(range(10, 20), skipped=4)
+    assert list(sampler) == [12, 13, 14, 15, 16, 17, 18, 19]
+
+
 def test_batches_may_exceed_the_data_set(benchmark: Benchmark) -> None:
     (batch,) = ids(train(benchmark, total_batch_size=7), 1)
     assert len(batch) == 7

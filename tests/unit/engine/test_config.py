@@ -11,7 +11,7 @@ from detectron2.config import LazyCall as L
 
 net = L(OrderedDict)(sizes=[1, 2], inner=dict(depth=3))  # of C, without a signature
 model = L(TextWrapper)(placeholder="${net}", width=70)
-train = dict(output_dir="output", max_iter=10, options=dict(a=1))
+train = dict(output_dir="output", max_iter=10, seed=0, options=dict(a=1))
 """
 
 
@@ -45,7 +45,7 @@ def test_values(file: Path, override: str, want: object) -> None:
 
 def test_a_dictionary_is_merged(file: Path) -> None:
     cfg = load_config(file, ["train={max_iter: 5, options: {a: 2}}"])
-    assert cfg.train == {"output_dir": "output", "max_iter": 5, "options": {"a": 2}}
+    assert (cfg.train.max_iter, cfg.train.seed, cfg.train.options) == (5, 0, {"a": 2})
 
 
 def test_several_overrides_in_order(file: Path) -> None:
@@ -90,3 +90,9 @@ def test_wrong_kind_of_file(tmp_path: Path) -> None:
     (tmp_path / "run.txt").write_text("")
     with pytest.raises(ValueError, match="has to be a python or yaml file"):
         load_config(tmp_path / "run.txt")
+
+
+@pytest.mark.parametrize("seed", ["null", "-1", "1.5", "abc"])
+def test_seed_must_be_a_number_that_repeats_the_run(file: Path, seed: str) -> None:
+    with pytest.raises(ValueError, match=r"train\.seed must be a whole number from 0"):
+        load_config(file, [f"train.seed={seed}"])

@@ -23,7 +23,7 @@ def halves(whole: Sequence[Batch]) -> list[Batch]:
 
 def train(model: nn.Module, loader: Iterable[Batch], steps: int, **options: Any) -> Trainer:
     optimizer = torch.optim.SGD(model.parameters(), lr=options.pop("lr", 0.1))
-    trainer = Trainer(model, loader, optimizer, **options)
+    trainer = Trainer(model, lambda start: loader, optimizer, **options)
     trainer.train(0, steps)
     return trainer
 
@@ -98,6 +98,24 @@ def test_state_holds_optimizer_and_scaler() -> None:
     assert second.optimizer.param_groups[0]["lr"] == 0.1
 
 
+def test_gradient_that_is_not_finite_never_reaches_the_weights() -> None:
+    model = MeanSquare()
+    next(model.parameters()).register_hook(lambda gradient: gradient * math.inf)
+    before = vector(model)
+    with pytest.raises(FloatingPointError, match="gradient is not finite at iteration 0"):
+        train(model, batches(1, 4), 1, clip_norm=1.0)
+    torch.testing.assert_close(vector(model), before, rtol=0, atol=0)
+
+
+def test_asks_for_the_batches_that_come_next() -> None:
+    asked: list[int] = []
+    model, data = MeanSquare(), batches(4, 4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    trainer = Trainer(model, lambda start: asked.append(start) or data, optimizer, accumulate=2)
+    trainer.train(3, 5)
+    assert asked == [6]
+
+
 class Failing(HookBase):
     def before_train(self) -> None:
         raise ValueError("not this way")
@@ -105,7 +123,7 @@ class Failing(HookBase):
 
 def test_progress_line_does_not_hide_why_training_cannot_begin() -> None:
     model = MeanSquare()
-    trainer = Trainer(model, [], torch.optim.SGD(model.parameters(), lr=0.1))
+    trainer = Trainer(model, lambda start: [], torch.optim.SGD(model.parameters(), lr=0.1))
     trainer.register_hooks([Failing(), ProgressLine()])
     with pytest.raises(ValueError, match="not this way"):
         trainer.train(0, 1)
@@ -147,7 +165,7 @@ def test_detectors_train_in_every_precision(
     cfg.optimizer.params.model = model
     trainer = Trainer(
         model,
-        instantiate(cfg.dataloader.train),
+        lambda start: instantiate(cfg.dataloader.train),
         instantiate(cfg.optimizer),
         precision=precision,
         clip_norm=35.0,
