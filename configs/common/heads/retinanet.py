@@ -12,7 +12,8 @@ from sora_det.data import class_count
 model = L(RetinaNet)(
     backbone=L(adapted)(net="${backbone}", recipe="${adaptation}", levels=["p3", "p4", "p5", "p6"]),
     head=L(RetinaNetHead)(
-        input_shape=[L(ShapeSpec)(channels="${backbone.out_channels}")],
+        # One per level: Detectron2 0.6 and later count them.
+        input_shape=[L(ShapeSpec)(channels="${backbone.out_channels}") for _ in range(4)],
         num_classes="${model.num_classes}",
         conv_dims=[256, 256, 256, 256],
         prior_prob=0.01,
