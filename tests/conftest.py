@@ -14,7 +14,6 @@ for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
 ROOT = Path(__file__).resolve().parents[1]
-PARITY = ROOT / "tests" / "data" / "parity"
 
 
 @pytest.fixture(autouse=True)
@@ -39,18 +38,6 @@ def _catalogs() -> Iterator[None]:
     for catalog, names in zip((data.DatasetCatalog, data.MetadataCatalog), before, strict=True):
         for name in set(catalog.list()) - names:
             catalog.pop(name)
-
-
-@pytest.fixture(scope="session")
-def root() -> Path:
-    """The repository."""
-    return ROOT
-
-
-@pytest.fixture(scope="session")
-def parity() -> Path:
-    """The folder of reference numbers; each file's origin is told beside it."""
-    return PARITY
 
 
 @pytest.fixture(scope="session")
