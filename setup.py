@@ -48,6 +48,8 @@ DEPENDENCIES = [
     "numpy>=1.26",
     # Training curves; Detectron2's writer imports it on use.
     "tensorboard>=2.15",
+    # Plots of the analyses, as SVG and PNG; 3.8 is the first with type hints.
+    "matplotlib>=3.8",
 ]
 
 EXTRAS = {
@@ -56,6 +58,8 @@ EXTRAS = {
         # scripts/test.sh runs one worker a core.
         "pytest-xdist>=3.5",
         "hypothesis>=6.100",
+        # The peer that adapter files are exchanged with and methods are tested against.
+        "peft>=0.17",
         # Formatting changes with the minor release.
         "ruff>=0.17,<0.18",
         "mypy>=1.11",

@@ -4,7 +4,9 @@ import copy
 
 from torch import nn
 
-from .low_rank import LowRankLinear
+from .low_rank import Adapted
+from .record import forget
+from .state import adapted_layers
 
 
 def merge(net: nn.Module) -> nn.Module:
@@ -13,10 +15,10 @@ def merge(net: nn.Module) -> nn.Module:
     `net` itself is not touched. The copy needs nothing of this package and costs what the
     pretrained network did.
     """
-    if isinstance(net, LowRankLinear):
+    if isinstance(net, Adapted):
         return net.merged()
     plain = copy.deepcopy(net)
-    for name, layer in list(plain.named_modules()):
-        if isinstance(layer, LowRankLinear):
-            plain.set_submodule(name, layer.merged())
+    for name, layer in adapted_layers(plain).items():
+        plain.set_submodule(name, layer.merged())
+    forget(plain)
     return plain

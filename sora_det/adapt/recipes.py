@@ -1,34 +1,61 @@
 """Adaptation methods as callables: a pretrained network in, the same network adapted out."""
 
+import functools
 import logging
-from collections.abc import Sequence
-from typing import Protocol
+import math
+import time
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, Literal, Protocol
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from .inject import check_leaves, inject
+from .apply import adapt_blocks, check_layers, check_plain, first_block
+from .decompose import Plan, Progress, split_again, split_all
+from .dora import DoRALinear
+from .errors import AdaptationError
+from .inject import find
 from .lora import start_at_zero
-from .low_rank import LowRankLinear, Start, low_rank
-from .select import block_index, blocks, every, leaf
-from .sora import split_minor
+from .low_rank import Adapted, LowRankLinear, Split, Start
+from .record import Adaptation, base_name, digests, remember
+from .select import blocks
+from .sora import add_minor_of_random, split_minor, split_principal
+from .start_file import read_start, write_start
 from .state import trainable
+from .svd import End, Solver, check_solver
 
 logger = logging.getLogger(__name__)
 
-FUSED_PARTS = {"qkv": 3}
-
 
 class Recipe(Protocol):
-    """Adapts a network in place and returns it."""
+    """Adapts a network in place and returns it.
 
-    def __call__(self, net: nn.Module) -> nn.Module: ...
+    `progress` wraps the sequence of steps of something slow, as tqdm does.
+    """
+
+    def __call__(self, net: nn.Module, *, progress: Progress[Any] | None = None) -> nn.Module: ...
 
 
 # Plain classes, because OmegaConf would take a dataclass for the schema of a config node.
-class _LowRank:
-    """What SoRA and its rivals share: which layers, how wide, how scaled."""
+class LoRA:
+    """Train a low-rank term that starts at zero (arXiv 2106.09685).
 
-    start: Start  # how a weight is split
+    This is also the machinery of the methods below, which differ in how the term starts, how it is
+    scaled, or what is trained beside it. Call it on a network that holds its pretrained weights.
+
+    Args:
+        rank: r of every adapted matrix, 1 to its smaller side.
+        alpha: scale s = alpha / rank; None means alpha = rank.
+        start_block: first adapted block; None means a third of the depth (8 of 24, as SoRA's
+            authors published).
+        targets: last name components of the layers to adapt; None means every Linear layer of a
+            block. A fused qkv is adapted as q, k and v.
+        train_bias: whether the biases of adapted layers are trained.
+        ramp: pairs (block, factor): from that block on the rank is `factor * rank`. The reference's
+            is [[12, 2], [16, 4], [20, 8]] for 24 blocks. A given alpha stays, so s falls as it
+            does there.
+    """
 
     def __init__(
         self,
@@ -38,45 +65,224 @@ class _LowRank:
         start_block: int | None = None,
         targets: Sequence[str] | None = None,
         train_bias: bool = True,
+        ramp: Sequence[Sequence[int]] | None = None,
     ) -> None:
+        if not _whole(rank, least=1):
+            raise AdaptationError(f"rank must be a whole number from 1 on, got {rank!r}")
+        if alpha is not None and not (isinstance(alpha, int | float) and 0 < alpha < math.inf):
+            raise AdaptationError(f"alpha must be a positive number or None, got {alpha!r}")
         self.rank, self.alpha, self.start_block = rank, alpha, start_block
-        self.targets = None if targets is None else tuple(targets)
+        self.targets = None if targets is None else _checked_targets(targets)
         self.train_bias = train_bias
+        self.ramp = None if ramp is None else _checked_ramp(ramp)
 
-    def __call__(self, net: nn.Module) -> nn.Module:
-        return _adapt(net, self)
+    def __call__(self, net: nn.Module, *, progress: Progress[Any] | None = None) -> nn.Module:
+        return adapt_blocks(net, self, progress)
+
+    def options(self) -> dict[str, Any]:
+        """Return the arguments as plain values."""
+        return {name: value for name, value in vars(self).items() if name != "start_file"}
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{k}={v}' for k, v in vars(self).items())})"
+        shown = {k: v for k, v in self.options().items() if (k, v) != ("ramp", None)}
+        return f"{type(self).__name__}({', '.join(f'{k}={v}' for k, v in shown.items())})"
+
+    def scale(self, rank: int) -> float:
+        """Return s for a layer of this rank."""
+        return (rank if self.alpha is None else self.alpha) / rank
+
+    def splits(
+        self,
+        plans: Mapping[str, Plan],
+        originals: Mapping[str, str],
+        progress: Progress[Any] | None,
+    ) -> dict[str, Split]:
+        """Return how every layer starts; `originals` holds the digests of their weights."""
+        return split_all(plans, start_at_zero, progress=progress)
+
+    def layer(self, split: Split, bias: Tensor | None, scale: float) -> Adapted:
+        """Return the layer that takes the place of the Linear one."""
+        return LowRankLinear(split, bias, scale=scale, train_bias=self.train_bias)
 
 
-class SoRA(_LowRank):
+def _whole(value: Any, *, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _checked_targets(targets: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(targets, str):  # Python takes it for a list of letters
+        raise AdaptationError(f"targets must be a list of names, got {targets!r}")
+    if not targets:
+        raise AdaptationError("targets must name a layer; None means all of a block")
+    return tuple(targets)
+
+
+def _checked_ramp(ramp: Sequence[Sequence[int]]) -> tuple[tuple[int, int], ...]:
+    try:
+        pairs = tuple((block, factor) for block, factor in ramp)
+    except (TypeError, ValueError):
+        pairs = ((-1, 0),)
+    whole = all(_whole(block, least=0) and _whole(factor, least=1) for block, factor in pairs)
+    if not whole or any(one[0] >= two[0] for one, two in pairwise(pairs)):
+        raise AdaptationError(
+            "ramp must be pairs (block, factor), blocks ascending from 0 on, factors from 1 on, "
+            f"got {ramp!r}"
+        )
+    return pairs
+
+
+class RsLoRA(LoRA):
+    """LoRA with s = alpha / sqrt(rank) (arXiv 2312.03732); arguments as for LoRA."""
+
+    def scale(self, rank: int) -> float:
+        return (rank if self.alpha is None else self.alpha) / math.sqrt(rank)
+
+
+class DoRA(LoRA):
+    """LoRA of the direction of every row, and its length (arXiv 2402.09353); as for LoRA."""
+
+    def layer(self, split: Split, bias: Tensor | None, scale: float) -> Adapted:
+        direction = LowRankLinear(split, None, scale=scale)
+        return DoRALinear(direction, bias, train_bias=self.train_bias)
+
+
+class SoRA(LoRA):
     """Train the minor singular components of the late blocks (arXiv 2412.04077).
 
-    Call it on a network that holds its pretrained weights already: it decomposes what it finds.
+    The paper's method needs one thing more, the annealing of the weight decay, which is the
+    trainer's: `sora_det.engine.hooks.AnnealWeightDecay`.
 
     Args:
-        rank: r of every adapted matrix, 1 to its smaller side.
-        alpha: scale s = alpha / rank; None means alpha = rank.
-        start_block: first adapted block; None means a third of the depth (8 of 24, as published).
-        targets: last name components of the layers to adapt; None means every Linear layer of a
-            block. A fused qkv is decomposed as q, k and v.
-        train_bias: whether the biases of adapted layers are trained, as published.
+        rank, alpha, start_block, targets, train_bias, ramp: as for LoRA.
+        start: `pretrained` decomposes the weights that the network holds, as the paper says;
+            `official` repeats the published code, which decomposes random weights and adds their
+            minor components to the whole pretrained weight.
+        solver: `krylov`, or `exact` for the SVD itself; see `sora_det.adapt.svd.triplets`.
+        start_file: how the low-rank terms start is read from here if it was written for the same
+            weights and arguments; else it is computed and written here.
     """
 
-    start = staticmethod(split_minor)
+    decompose = staticmethod(split_minor)
+    end: End = "minor"
+
+    def __init__(
+        self,
+        *,
+        rank: int = 16,
+        alpha: float | None = None,
+        start_block: int | None = None,
+        targets: Sequence[str] | None = None,
+        train_bias: bool = True,
+        ramp: Sequence[Sequence[int]] | None = None,
+        start: Literal["pretrained", "official"] = "pretrained",
+        solver: Solver = "krylov",
+        start_file: str | None = None,
+    ) -> None:
+        super().__init__(
+            rank=rank,
+            alpha=alpha,
+            start_block=start_block,
+            targets=targets,
+            train_bias=train_bias,
+            ramp=ramp,
+        )
+        if start not in ("pretrained", "official"):
+            raise AdaptationError(f"start must be 'pretrained' or 'official', got {start!r}")
+        if start == "official" and self.end != "minor":
+            raise AdaptationError(f"{type(self).__name__} has no official start: that is SoRA's")
+        check_solver(solver, self.end)
+        self.start, self.solver, self.start_file = start, solver, start_file
+
+    def splits(
+        self,
+        plans: Mapping[str, Plan],
+        originals: Mapping[str, str],
+        progress: Progress[Any] | None,
+    ) -> dict[str, Split]:
+        official = self.start == "official"
+        # The random weights have a generator of their own, so that a file can tell which they were.
+        draw = int(torch.randint(2**31, ())) if official else None
+        ranks = {name: (plan.rank, len(plan.weight), plan.scale) for name, plan in plans.items()}
+        key = {
+            "weights": originals,
+            "layers": ranks,
+            "end": self.end,
+            "solver": self.solver,
+            "draw": draw,
+        }
+        if self.start_file and (known := read_start(self.start_file, key)):
+            logger.info("%s starts as in %s", type(self).__name__, self.start_file)
+            return split_again(plans, known, added=official)
+        start: Start
+        if draw is None:
+            start = functools.partial(self.decompose, solver=self.solver)
+        else:
+            generator = torch.Generator().manual_seed(draw)
+            start = functools.partial(add_minor_of_random, solver=self.solver, generator=generator)
+        begun = time.perf_counter()
+        splits = split_all(plans, start, progress=progress)
+        logger.info("decomposed %d layers in %.1f s", len(plans), time.perf_counter() - begun)
+        if self.start_file:
+            write_start(self.start_file, key, {n: (s.up, s.down) for n, s in splits.items()})
+        return splits
 
 
-class LoRA(_LowRank):
-    """Train a low-rank term that starts at zero (arXiv 2106.09685); arguments as for SoRA."""
+class MiLoRA(SoRA):
+    """Start as SoRA, and leave it at that (arXiv 2406.09044); arguments as for SoRA.
 
-    start = staticmethod(start_at_zero)
+    The difference is the trainer's: no annealing of the weight decay.
+    """
+
+
+class PiSSA(SoRA):
+    """Train the principal singular components (arXiv 2404.02948).
+
+    Arguments as for SoRA, without the official start; `solver` may also be `randomized`.
+    """
+
+    decompose = staticmethod(split_principal)
+    end: End = "principal"
+
+
+class BitFit:
+    """Train the biases of the late blocks, those of their norms included (arXiv 2106.10199).
+
+    Args:
+        start_block: first block that is trained; None means a third of the depth, as for the other
+            methods; 0 is the published setting.
+    """
+
+    def __init__(self, *, start_block: int | None = None) -> None:
+        self.start_block = start_block
+
+    def __call__(self, net: nn.Module, *, progress: Progress[Any] | None = None) -> nn.Module:
+        check_plain(net)
+        first = first_block(net, self.start_block)
+        select = blocks(first)
+        layers = find(net, select=select)
+        check_layers(net, layers)
+        biases = [p for n, p in net.named_parameters() if select(n) and n.endswith("bias")]
+        if not biases:
+            raise AdaptationError(f"there is no bias in the blocks from {first} on: nothing trains")
+        originals, options = digests(net, layers), {"start_block": self.start_block}
+        remember(net, Adaptation("BitFit", originals, base_name(net), options, first))
+        net.requires_grad_(False)
+        for bias in biases:
+            bias.requires_grad_(True)
+        logger.info("%s in blocks from %d: %s", self, first, trainable(net))
+        return net
+
+    def __repr__(self) -> str:
+        return f"BitFit(start_block={self.start_block})"
 
 
 class Frozen:
     """Train nothing of the network."""
 
-    def __call__(self, net: nn.Module) -> nn.Module:
+    def __call__(self, net: nn.Module, *, progress: Progress[Any] | None = None) -> nn.Module:
+        check_plain(net)
+        check_layers(net, _linears(net))
+        remember(net, Adaptation("Frozen", {}, base_name(net)))
         return net.requires_grad_(False)
 
     def __repr__(self) -> str:
@@ -86,59 +292,16 @@ class Frozen:
 class Full:
     """Train whatever the network itself leaves trainable: ordinary fine-tuning."""
 
-    def __call__(self, net: nn.Module) -> nn.Module:
+    def __call__(self, net: nn.Module, *, progress: Progress[Any] | None = None) -> nn.Module:
+        check_plain(net)
+        layers = _linears(net)
+        check_layers(net, layers)
+        remember(net, Adaptation("Full", digests(net, layers), base_name(net)))
         return net
 
     def __repr__(self) -> str:
         return "Full()"
 
 
-def _adapt(net: nn.Module, recipe: _LowRank) -> nn.Module:
-    depth = 1 + max(
-        (i for n, _ in net.named_modules() if (i := block_index(n)) is not None), default=-1
-    )
-    if depth == 0:
-        raise ValueError(
-            f"{type(net).__name__} has no blocks.0, blocks.1, ...: use inject() itself"
-        )
-    first = depth // 3 if recipe.start_block is None else recipe.start_block
-    if not 0 <= first < depth:
-        raise ValueError(f"start_block must be 0..{depth - 1} for {depth} blocks, got {first}")
-    select = blocks(first)
-    if recipe.targets is not None:
-        check_leaves(net, recipe.targets)
-        select = every(select, leaf(*recipe.targets))
-
-    def wrap(name: str, linear: nn.Linear) -> LowRankLinear:
-        return low_rank(
-            linear,
-            rank=recipe.rank,
-            alpha=recipe.alpha,
-            start=recipe.start,
-            groups=FUSED_PARTS.get(name.rpartition(".")[2], 1),
-            train_bias=recipe.train_bias,
-        )
-
-    adapted = inject(net, select=select, wrap=wrap)
-    _freeze_rest(net, adapted, train_bias=recipe.train_bias)
-    logger.info("%s in blocks %d to %d: %s", recipe, first, depth - 1, trainable(net))
-    return net
-
-
-def _freeze_rest(net: nn.Module, adapted: list[str], *, train_bias: bool) -> None:
-    net.requires_grad_(False)
-    for name in adapted:
-        layer = net.get_submodule(name)
-        for parameter in (layer.up, layer.down):
-            parameter.requires_grad_(True)
-        if train_bias:
-            for bias in _biases(net, name):
-                bias.requires_grad_(True)
-
-
-def _biases(net: nn.Module, name: str) -> list[nn.Parameter]:
-    """Return the bias of layer `name`; EVA keeps those of a fused qkv beside it, as q_bias ..."""
-    parent, _, last = name.rpartition(".")
-    beside = [getattr(net.get_submodule(parent), f"{part}_bias", None) for part in last]
-    candidates = [net.get_submodule(name).bias, *(beside if last in FUSED_PARTS else [])]
-    return [bias for bias in candidates if isinstance(bias, nn.Parameter)]
+def _linears(net: nn.Module) -> list[str]:
+    return [n for n, m in net.named_modules() if n and isinstance(m, nn.Linear)]

@@ -5,6 +5,8 @@ from itertools import pairwise
 
 Select = Callable[[str], bool]
 
+FUSED_PARTS = {"qkv": 3}  # layers that stack the weights of several, and of how many
+
 
 def leaf(*names: str) -> Select:
     """Match layers whose last name component is one of `names`, exactly: v does not match qkv."""

@@ -5,16 +5,27 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from .low_rank import LowRankLinear
+from .low_rank import Adapted
+
+
+def adapted_layers(net: nn.Module) -> dict[str, Adapted]:
+    """Return every adapted layer of `net` by name, the outer one where one holds another."""
+    found: dict[str, Adapted] = {}
+    for name, module in net.named_modules():
+        inside = any(not outer or name.startswith(f"{outer}.") for outer in found)
+        if isinstance(module, Adapted) and not inside:
+            found[name] = module
+    return found
 
 
 def adapter_parameters(net: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """Yield name and tensor of every low-rank factor in `net`."""
-    for name, module in net.named_modules():
-        if isinstance(module, LowRankLinear):
-            prefix = f"{name}." if name else ""
-            yield f"{prefix}up", module.up
-            yield f"{prefix}down", module.down
+    """Yield name and tensor of everything in the adapted layers of `net` that is no plain layer's.
+
+    These are the low-rank factors, and the lengths of DoRA.
+    """
+    for layer, module in adapted_layers(net).items():
+        for name, parameter in module.factors():
+            yield f"{layer}.{name}" if layer else name, parameter
 
 
 @dataclass(frozen=True)
@@ -48,5 +59,5 @@ def trainable(net: nn.Module) -> Trainable:
         if parameter.requires_grad:
             kind = "bias" if name.endswith("bias") else "other"
             counts["adapter" if id(parameter) in adapters else kind] += parameter.numel()
-    layers = sum(isinstance(m, LowRankLinear) for m in net.modules())
-    return Trainable(layers=layers, total=sum(p.numel() for p in net.parameters()), **counts)
+    total = sum(p.numel() for p in net.parameters())
+    return Trainable(layers=len(adapted_layers(net)), total=total, **counts)

@@ -1,14 +1,16 @@
 """Feature pyramids p2 to p6 (strides 4 to 64) on a plain ViT, as Detectron2 backbones."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch.nn.functional as F
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import Backbone
+from detectron2.utils import comm
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from .timm_vit import block_maps, check_plain
 from .weights import TimmViT
@@ -245,7 +247,7 @@ class ChannelMapper(nn.Module):
 
 def adapted(
     net: Backbone,
-    recipe: Callable[[nn.Module], nn.Module],
+    recipe: Callable[..., nn.Module],
     *,
     levels: Sequence[str] | None = None,
 ) -> Backbone:
@@ -254,7 +256,7 @@ def adapted(
     Args:
         net: a pyramid of this package, or Detectron2's FPN; its pretrained part, `net` or
             `bottom_up`, holds its weights already.
-        recipe: such as `sora_det.adapt.SoRA(rank=16)`.
+        recipe: such as `sora_det.adapt.SoRA(rank=16)`; called with the part and `progress`.
         levels: the maps that the head uses; None means all. What serves the others alone is not
             trained: distributed training accepts no parameter without a gradient.
 
@@ -263,10 +265,15 @@ def adapted(
     """
     for part in ("net", "bottom_up"):
         if isinstance(inner := getattr(net, part, None), nn.Module):
-            setattr(net, part, recipe(inner))
+            setattr(net, part, recipe(inner, progress=_bar))
             keep_levels(net, tuple(STRIDES) if levels is None else tuple(levels))
             return net
     raise ValueError(f"{type(net).__name__} has neither `net` nor `bottom_up` to adapt")
+
+
+def _bar(steps: Sequence[Any]) -> Iterable[Any]:
+    """Show the progress of a decomposition, on a terminal and by one process alone."""
+    return tqdm(steps, desc="decomposing", leave=False, disable=comm.get_rank() > 0 or None)
 
 
 def keep_levels(backbone: Backbone, levels: Sequence[str]) -> None:

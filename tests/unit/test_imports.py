@@ -22,7 +22,7 @@ RULES: dict[str, set[str]] = {
     "sora_det.detectron2_compat": FRAMEWORK,
     "sora_det.adapt": {"torch", "safetensors", "sora_det.adapt"},
     "sora_det.backbones": FRAMEWORK
-    | {"timm", "safetensors", "sora_det.backbones", "sora_det.detectron2_compat"},
+    | {"timm", "safetensors", "tqdm", "sora_det.backbones", "sora_det.detectron2_compat"},
     "sora_det.data": FRAMEWORK
     | {"timm", "cv2", "PIL", "yaml", "defusedxml", "pycocotools", "tqdm"}
     | {"sora_det.data", "sora_det.detectron2_compat"},

@@ -1,0 +1,53 @@
+"""Where every low-rank term started, on disk: what was decomposed once is not decomposed again."""
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from .store import write_tensors
+
+logger = logging.getLogger(__name__)
+
+KEY = "sora_det.start"
+Factors = tuple[Tensor, Tensor]  # up (group, out / group, rank), down (group, rank, in)
+
+
+def read_start(file: str | Path, key: Mapping[str, Any]) -> dict[str, Factors] | None:
+    """Return the factors at the start by layer, or None without a file made for `key`.
+
+    Args:
+        file: written by `write_start`.
+        key: plain values that decide what the factors are: weights, method, ranks, scales.
+    """
+    path = Path(file)
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as stored:
+            if (stored.metadata() or {}).get(KEY) != _text(key):
+                logger.info("%s belongs to other weights or settings: it is made anew", path)
+                return None
+            layers = sorted({name.rpartition(".")[0] for name in stored.keys()})
+            return {
+                n: (stored.get_tensor(f"{n}.up"), stored.get_tensor(f"{n}.down")) for n in layers
+            }
+    except SafetensorError as error:
+        logger.warning("%s cannot be read and is made anew (%s)", path, error)
+        return None
+
+
+def write_start(file: str | Path, key: Mapping[str, Any], factors: Mapping[str, Factors]) -> None:
+    """Write the factors of every layer, all or nothing."""
+    tensors = {}
+    for name, (up, down) in factors.items():
+        tensors[f"{name}.up"], tensors[f"{name}.down"] = up, down
+    write_tensors(file, tensors, {KEY: _text(key)})
+
+
+def _text(key: Mapping[str, Any]) -> str:
+    return json.dumps(key, sort_keys=True)
