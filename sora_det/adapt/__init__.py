@@ -1,12 +1,15 @@
 """SoRA and its rivals on any `nn.Module`: pure PyTorch, no detector needed."""
 
+from .adapter import Adapter, attach, collect
 from .dora import DoRALinear
 from .errors import AdaptationError
+from .files import load_adapter, read_adapter, read_header, save_adapter, write_adapter
 from .inject import inject
 from .lora import start_at_zero
 from .low_rank import Adapted, Added, LowRankLinear, Split, low_rank
 from .merge import merge
-from .recipes import BitFit, DoRA, Frozen, Full, LoRA, MiLoRA, PiSSA, Recipe, RsLoRA, SoRA
+from .peft_format import export_peft, import_peft
+from .recipes import BitFit, DoRA, Frozen, Full, LoRA, MiLoRA, PiSSA, Recipe, RsLoRA, Saved, SoRA
 from .record import Adaptation
 from .select import blocks, every, leaf
 from .sora import split_minor, split_principal
@@ -16,6 +19,7 @@ __all__ = [
     "Adaptation",
     "AdaptationError",
     "Adapted",
+    "Adapter",
     "Added",
     "BitFit",
     "DoRA",
@@ -28,19 +32,29 @@ __all__ = [
     "PiSSA",
     "Recipe",
     "RsLoRA",
+    "Saved",
     "SoRA",
     "Split",
     "Trainable",
     "adapted_layers",
     "adapter_parameters",
+    "attach",
     "blocks",
+    "collect",
     "every",
+    "export_peft",
+    "import_peft",
     "inject",
     "leaf",
+    "load_adapter",
     "low_rank",
     "merge",
+    "read_adapter",
+    "read_header",
+    "save_adapter",
     "split_minor",
     "split_principal",
     "start_at_zero",
     "trainable",
+    "write_adapter",
 ]

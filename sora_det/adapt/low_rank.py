@@ -57,8 +57,9 @@ def check_scale(scale: float) -> None:
 def residual(weight: Tensor, up: Tensor, down: Tensor, scale: float) -> Tensor:
     """Return `weight - scale * up @ down` in the type of `weight`, computed in float32 at least."""
     kind = torch.promote_types(weight.dtype, torch.float32)
+    flat = [part.to(kind).reshape(-1, *part.shape[-2:]) for part in (weight, up, down)]
     with torch.autocast(weight.device.type, enabled=False):
-        return (weight.to(kind) - scale * (up.to(kind) @ down.to(kind))).to(weight.dtype)
+        return torch.baddbmm(*flat, alpha=-scale).reshape(weight.shape).to(weight.dtype)
 
 
 class Adapted(nn.Module, ABC):

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
@@ -15,6 +16,7 @@ from .apply import adapt_blocks, check_layers, check_plain, first_block
 from .decompose import Plan, Progress, split_again, split_all
 from .dora import DoRALinear
 from .errors import AdaptationError
+from .files import load_adapter
 from .inject import find
 from .lora import start_at_zero
 from .low_rank import Adapted, LowRankLinear, Split, Start
@@ -80,8 +82,8 @@ class LoRA:
         return adapt_blocks(net, self, progress)
 
     def options(self) -> dict[str, Any]:
-        """Return the arguments as plain values."""
-        return {name: value for name, value in vars(self).items() if name != "start_file"}
+        """Return the arguments that decide the result, as plain values."""
+        return dict(vars(self))
 
     def __repr__(self) -> str:
         shown = {k: v for k, v in self.options().items() if (k, v) != ("ramp", None)}
@@ -160,6 +162,7 @@ class SoRA(LoRA):
         solver: `krylov`, or `exact` for the SVD itself; see `sora_det.adapt.svd.triplets`.
         start_file: how the low-rank terms start is read from here if it was written for the same
             weights and arguments; else it is computed and written here.
+        seed: of the random weights of the official start, from 0; nothing else depends on it.
     """
 
     decompose = staticmethod(split_minor)
@@ -177,6 +180,7 @@ class SoRA(LoRA):
         start: Literal["pretrained", "official"] = "pretrained",
         solver: Solver = "krylov",
         start_file: str | None = None,
+        seed: int = 0,
     ) -> None:
         super().__init__(
             rank=rank,
@@ -191,7 +195,13 @@ class SoRA(LoRA):
         if start == "official" and self.end != "minor":
             raise AdaptationError(f"{type(self).__name__} has no official start: that is SoRA's")
         check_solver(solver, self.end)
-        self.start, self.solver, self.start_file = start, solver, start_file
+        if not _whole(seed, least=0):
+            raise AdaptationError(f"seed must be a whole number from 0 on, got {seed!r}")
+        self.start, self.solver, self.start_file, self.seed = start, solver, start_file, seed
+
+    def options(self) -> dict[str, Any]:
+        without = {"start_file"} if self.start == "official" else {"start_file", "seed"}
+        return {name: value for name, value in super().options().items() if name not in without}
 
     def splits(
         self,
@@ -200,25 +210,23 @@ class SoRA(LoRA):
         progress: Progress[Any] | None,
     ) -> dict[str, Split]:
         official = self.start == "official"
-        # The random weights have a generator of their own, so that a file can tell which they were.
-        draw = int(torch.randint(2**31, ())) if official else None
         ranks = {name: (plan.rank, len(plan.weight), plan.scale) for name, plan in plans.items()}
         key = {
             "weights": originals,
             "layers": ranks,
             "end": self.end,
             "solver": self.solver,
-            "draw": draw,
+            "seed": self.seed if official else None,
         }
         if self.start_file and (known := read_start(self.start_file, key)):
             logger.info("%s starts as in %s", type(self).__name__, self.start_file)
             return split_again(plans, known, added=official)
         start: Start
-        if draw is None:
-            start = functools.partial(self.decompose, solver=self.solver)
-        else:
-            generator = torch.Generator().manual_seed(draw)
+        if official:
+            generator = torch.Generator().manual_seed(self.seed)
             start = functools.partial(add_minor_of_random, solver=self.solver, generator=generator)
+        else:
+            start = functools.partial(self.decompose, solver=self.solver)
         begun = time.perf_counter()
         splits = split_all(plans, start, progress=progress)
         logger.info("decomposed %d layers in %.1f s", len(plans), time.perf_counter() - begun)
@@ -301,6 +309,29 @@ class Full:
 
     def __repr__(self) -> str:
         return "Full()"
+
+
+class Saved:
+    """Adapt as an adapter file says and go on from there; see `sora_det.adapt.load_adapter`.
+
+    Args:
+        file: written by `save_adapter`, for a network with the same pretrained weights.
+    """
+
+    def __init__(self, *, file: str) -> None:
+        if not file:
+            raise AdaptationError(
+                "no adapter file is given: set `file`, such as adapter.safetensors"
+            )
+        self.file = file
+
+    def __call__(self, net: nn.Module, *, progress: Progress[Any] | None = None) -> nn.Module:
+        load_adapter(net, self.file)
+        logger.info("%s: %s", self, trainable(net))
+        return net
+
+    def __repr__(self) -> str:
+        return f"Saved(file={Path(self.file).name})"
 
 
 def _linears(net: nn.Module) -> list[str]:

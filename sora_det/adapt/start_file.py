@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -42,7 +43,9 @@ def read_start(file: str | Path, key: Mapping[str, Any]) -> dict[str, Factors] |
 
 
 def write_start(file: str | Path, key: Mapping[str, Any], factors: Mapping[str, Factors]) -> None:
-    """Write the factors of every layer, all or nothing."""
+    """Write the factors of every layer, all or nothing; of several processes the first one does."""
+    if dist.is_available() and dist.is_initialized() and dist.get_rank() > 0:
+        return
     tensors = {}
     for name, (up, down) in factors.items():
         tensors[f"{name}.up"], tensors[f"{name}.down"] = up, down

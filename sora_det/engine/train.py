@@ -20,7 +20,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..adapt import trainable
+from ..adapt import save_adapter, trainable
+from ..adapt.record import recall
 from ..data import Benchmark, register
 from ..evaluation import DomainTable, RunInfo
 from ..evaluation.run import evaluate
@@ -42,12 +43,15 @@ def fit(cfg: DictConfig, *, name: str = "", resume: bool = False) -> DomainTable
 
     Returns:
         The scores of every domain, also written to `train.output_dir` as results.json and
-        results.md.
+        results.md. What the adaptation has trained, apart from detector and frozen weights, is
+        written there as adapter.safetensors.
     """
     cfg = copy.deepcopy(cfg)
-    run = _describe(cfg, name)
-    benchmark, model = _build(cfg)
+    run = describe(cfg, name)
+    benchmark, model = build(cfg)
     run = replace(run, **_train(cfg, model, benchmark, resume=resume))
+    if comm.is_main_process():
+        _write_adapter(model, Path(cfg.train.output_dir))
     return _evaluate(cfg, model, benchmark, domains="all", split="test", run=run)
 
 
@@ -60,13 +64,14 @@ def score(
     started is taken from the checkpoint. Arguments and results are those of `fit`.
     """
     cfg = copy.deepcopy(cfg)
-    run = _describe(cfg, name)
-    benchmark, model = _build(cfg)
-    run = replace(run, **_load_for_evaluation(cfg, model))
+    run = describe(cfg, name)
+    benchmark, model = build(cfg)
+    run = replace(run, **load_for_evaluation(cfg, model))
     return _evaluate(cfg, model, benchmark, domains=domains, split="test", run=run)
 
 
-def _describe(cfg: DictConfig, name: str) -> RunInfo:
+def describe(cfg: DictConfig, name: str) -> RunInfo:
+    """Return what results say of a run: of its config, called `name`, and the day."""
     return RunInfo(
         config=name,
         config_sha256=hashlib.sha256(OmegaConf.to_yaml(cfg).encode()).hexdigest(),
@@ -76,7 +81,8 @@ def _describe(cfg: DictConfig, name: str) -> RunInfo:
     )
 
 
-def _build(cfg: DictConfig) -> tuple[Benchmark, nn.Module]:
+def build(cfg: DictConfig) -> tuple[Benchmark, nn.Module]:
+    """Build the benchmark, registered, and the detector, adapted and on its device."""
     benchmark: Benchmark = instantiate(cfg.benchmark)
     register(benchmark)
     model = instantiate(cfg.model).to(pick_device(cfg.train.device))
@@ -158,6 +164,15 @@ def _train(
     }
 
 
+def _write_adapter(model: nn.Module, folder: Path) -> None:
+    for module in model.modules():
+        record = recall(module)
+        if record is not None and record.method not in ("Full", "Frozen"):  # all of it, or nothing
+            file = folder / "adapter.safetensors"
+            save_adapter(module, file)
+            logger.info("%s: %.1f MB", file, file.stat().st_size / 1e6)
+
+
 def _optimizer(cfg: DictConfig, model: nn.Module) -> torch.optim.Optimizer:
     cfg.optimizer.params.model = model
     optimizer: torch.optim.Optimizer = instantiate(cfg.optimizer)
@@ -191,7 +206,7 @@ def _distributed(model: nn.Module, options: Mapping[str, Any]) -> nn.Module:
         return DistributedDataParallel(model, device_ids=devices, **options)
 
 
-def _load_for_evaluation(cfg: DictConfig, model: nn.Module) -> dict[str, Any]:
+def load_for_evaluation(cfg: DictConfig, model: nn.Module) -> dict[str, Any]:
     """Load the weights to score and return what the results say of them."""
     origin = asdict(_origin(model))
     checkpointer = StrictCheckpointer(model, cfg.train.output_dir)

@@ -13,7 +13,7 @@ from detectron2.utils.events import EventStorage
 from omegaconf import DictConfig
 from torch import nn
 
-from sora_det.adapt import LowRankLinear
+from sora_det.adapt import AdaptationError, LowRankLinear, SoRA, save_adapter
 from sora_det.backbones import SimplePyramid, ViTPyramid, resnet_fpn, vit
 from sora_det.data import Benchmark, load_benchmark
 from sora_det.engine.config import load_config
@@ -23,7 +23,8 @@ ROOT = Path(__file__).parents[2]
 RUNS = sorted((ROOT / "configs").glob("*.py"))
 BACKBONES = ["dinov2_base", "dinov2_base_simple", "resnet101"]
 HEADS = ["faster_rcnn", "cascade_rcnn", "retinanet"]
-METHODS = ["sora", "lora", "full", "frozen"]
+LOW_RANK = ["sora", "milora", "pissa", "lora", "rslora", "dora"]
+METHODS = [*LOW_RANK, "bitfit", "full", "frozen"]
 BENCHMARKS = sorted((ROOT / "configs" / "benchmarks").glob("*.yaml"))
 
 
@@ -46,8 +47,10 @@ def shrink(cfg: DictConfig) -> DictConfig:
         cfg.backbone = L(resnet_fpn)(
             depth=18, random_init=True, out_channels=32, pixel_mean=[0.0] * 3, pixel_std=[1.0] * 3
         )
-    if cfg.adaptation.get("rank"):
+    if "rank" in cfg.adaptation:
         cfg.adaptation.rank = 2
+    if "start_file" in cfg.adaptation:  # nothing is to be written into the checkout
+        cfg.adaptation.start_file = None
     if cfg.benchmark.file.startswith("datasets"):  # the toy benchmark is written on first use
         cfg.benchmark.file = str(ROOT / "configs" / "benchmarks" / "diverse_weather.yaml")
     return cfg
@@ -125,9 +128,45 @@ def test_axes_combine(tmp_path: Path, head: str, method: str) -> None:
     """Swapping the head or the method is one line."""
     model = swapped(tmp_path, head=head, method=method)
     found = set(roles(model, trunk=["backbone.net"]).values())
-    want = {"sora": {"adapter", "backbone_bias"}, "lora": {"adapter", "backbone_bias"}}
-    want |= {"full": {"backbone", "backbone_bias"}, "frozen": set()}
+    want: dict[str, set[str]] = {name: {"adapter", "backbone_bias"} for name in LOW_RANK}
+    want |= {"bitfit": {"backbone_bias"}, "full": {"backbone", "backbone_bias"}, "frozen": set()}
     assert found - {"head", "no_decay"} == want[method]
+
+
+def test_every_method_is_swapped_in() -> None:
+    files = (ROOT / "configs" / "common" / "adaptation").glob("*.py")
+    assert {file.stem for file in files} == {*METHODS, "saved"}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_only_sora_anneals(tmp_path: Path, method: str) -> None:
+    text = (ROOT / "configs" / "dinov2_s_sora_frcnn_weather.py").read_text()
+    (tmp_path / "common").symlink_to(ROOT / "configs" / "common")
+    (tmp_path / "run.py").write_text(text.replace("adaptation.sora", f"adaptation.{method}"))
+    cfg = load_config(tmp_path / "run.py", ["train.seed=3", "train.output_dir=somewhere"])
+    recipe = instantiate(cfg.adaptation)
+    assert type(recipe).__name__.lower() == method
+    assert set(cfg.hooks) == ({"anneal"} if method == "sora" else set())
+    if "start_file" in cfg.adaptation:
+        assert (recipe.start_file, recipe.seed) == ("somewhere/start.safetensors", 3)
+
+
+def test_saved_adapter(tmp_path: Path) -> None:
+    (tmp_path / "common").symlink_to(ROOT / "configs" / "common")
+    text = (ROOT / "configs" / "dinov2_s_sora_frcnn_weather.py").read_text()
+    (tmp_path / "run.py").write_text(text.replace("adaptation.sora", "adaptation.saved"))
+    file = tmp_path / "adapter.safetensors"
+    torch.manual_seed(0)
+    net = SoRA(rank=2)(instantiate(tiny_net()))
+    save_adapter(net, file)
+    torch.manual_seed(0)  # the same untrained network again
+    cfg = shrink(load_config(tmp_path / "run.py", [f"adaptation.file={file}"]))
+    model = instantiate(cfg.model)
+    step(model)
+    assert set(roles(model, trunk=["backbone.net"]).values()) >= {"adapter", "backbone_bias"}
+    cfg.adaptation.file = ""
+    with pytest.raises(AdaptationError, match="no adapter file is given: set `file`"):
+        instantiate(cfg.model)
 
 
 def test_override_of_an_axis_reaches_the_model() -> None:

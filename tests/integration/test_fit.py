@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 import torch
 from detectron2.config import LazyCall as L
+from detectron2.config import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from sora_det.adapt import load_adapter, read_header
 from sora_det.engine import train as train_module
 from sora_det.engine.hooks import cosine
 from sora_det.engine.train import fit, score
@@ -75,6 +77,20 @@ def test_what_trains(run: Run) -> None:
     residuals = [name for name in run.watch.before if name.endswith(".residual")]
     assert len(residuals) == 6 * 4
     assert not set(residuals) & set(roles)
+
+
+def test_adapter_file_holds_what_the_backbone_has_learnt(run: Run) -> None:
+    file = run.output / "adapter.safetensors"
+    header = read_header(file)
+    assert (header["method"], header["start_block"]) == ("SoRA", 0)
+    assert file.stat().st_size < 0.5 * (run.output / "model_final.pth").stat().st_size
+    torch.manual_seed(0)  # the same untrained network again
+    net = load_adapter(instantiate(run.cfg.backbone).net, file)
+    trained = torch.load(run.output / "model_final.pth", weights_only=True)["model"]
+    layers = {name for name, _ in net.named_parameters() if name.endswith((".up", ".down"))}
+    assert len(layers) == 6 * 4 * 2
+    for name, value in net.state_dict().items():
+        torch.testing.assert_close(value, trained[f"backbone.net.{name}"], msg=name)
 
 
 def test_results_say_what_was_run(run: Run) -> None:

@@ -244,6 +244,9 @@ def test_solver_and_start_are_checked_before_anything_is_done() -> None:
         SoRA(start="x")  # type: ignore[arg-type]
     with pytest.raises(AdaptationError, match="PiSSA has no official start"):
         PiSSA(start="official")
+    for seed in (-1, 0.5, None, True):
+        with pytest.raises(AdaptationError, match="seed must be a whole number from 0 on, got"):
+            SoRA(seed=seed)  # type: ignore[arg-type]
     for recipe in (SoRA, MiLoRA):
         with pytest.raises(AdaptationError, match=r"randomized SVD .* never the minor ones"):
             recipe(solver="randomized")

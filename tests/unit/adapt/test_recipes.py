@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from adapt_nets import tiny_vit, tokens
+from adapt_nets import left_alone, tiny_vit, tokens
 from torch import Tensor, nn
 from torch.testing import assert_close
 
 from sora_det.adapt import (
+    AdaptationError,
     BitFit,
     DoRA,
     DoRALinear,
@@ -24,10 +25,12 @@ from sora_det.adapt import (
     MiLoRA,
     PiSSA,
     RsLoRA,
+    Saved,
     SoRA,
     adapted_layers,
     adapter_parameters,
     merge,
+    save_adapter,
     svd,
     trainable,
 )
@@ -269,10 +272,11 @@ def test_official_start_is_not_the_pretrained_network() -> None:
 
 def test_official_start_follows_the_seed() -> None:
     def build(seed: int) -> nn.Module:
-        torch.manual_seed(seed)
-        return SoRA(rank=2, start="official")(tiny_vit())
+        return SoRA(rank=2, start="official", seed=seed)(tiny_vit())
 
+    state = torch.get_rng_state()
     assert same(build(1), build(1))
+    assert torch.equal(torch.get_rng_state(), state)
     assert not same(build(1), build(2))
     # Each layer has random weights of its own.
     net = build(1)
@@ -405,17 +409,17 @@ def test_file_of_another_kind_is_made_anew(
 
 def test_official_start_with_a_file(tmp_path: Path, decompositions: list[tuple[int, ...]]) -> None:
     file = tmp_path / "start.safetensors"
-    make = SoRA(rank=2, start="official", start_file=str(file))
-    torch.manual_seed(1)
-    first = make(tiny_vit())
+
+    def official(seed: int) -> SoRA:
+        return SoRA(rank=2, start="official", seed=seed, start_file=str(file))
+
+    first = official(1)(tiny_vit())
     decompositions.clear()
-    torch.manual_seed(1)
-    again = make(tiny_vit())
+    again = official(1)(tiny_vit())
     assert not decompositions
     assert same(first, again)
     assert all(layer.up0 is None for layer in low(again).values())
-    torch.manual_seed(2)
-    assert not same(remade(file, make, tiny_vit(), decompositions), first)
+    assert not same(remade(file, official(2), tiny_vit(), decompositions), first)
 
 
 def test_resuming_overwrites_what_a_file_gave(tmp_path: Path) -> None:
@@ -426,6 +430,26 @@ def test_resuming_overwrites_what_a_file_gave(tmp_path: Path) -> None:
         for parameter in nets[0].parameters():
             parameter.fill_(3)
     assert same(nets[1], make(tiny_vit()))
+
+
+# Going on from a file
+
+
+def test_saved(tmp_path: Path) -> None:
+    file = tmp_path / "adapter.safetensors"
+    net = SoRA(rank=2)(tiny_vit())
+    save_adapter(net, file)
+    again = Saved(file=str(file))(tiny_vit(), progress=lambda steps: steps)
+    assert same(again, net)
+    assert trained(again) == trained(net)
+    assert repr(Saved(file=str(file))) == "Saved(file=adapter.safetensors)"
+
+
+def test_saved_without_a_file(tmp_path: Path) -> None:
+    with pytest.raises(AdaptationError, match="no adapter file is given: set `file`"):
+        Saved(file="")
+    with left_alone(net := tiny_vit()), pytest.raises(FileNotFoundError):
+        Saved(file=str(tmp_path / "none.safetensors"))(net)
 
 
 # The rest

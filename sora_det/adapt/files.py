@@ -1,0 +1,178 @@
+"""Adapter files: what training changed, small, independent of any decomposition.
+
+A file is a safetensors file. Under the key "sora_det" of its metadata stands a header in JSON:
+
+    format        1
+    method        "SoRA", "LoRA", "DoRA" ...
+    base          name of the pretrained network, for people
+    fingerprint   SHA-256 over the weights of the adapted layers before, "" if unknown
+    options       the method's arguments
+    start_block   first adapted block, or null
+    targets       last name components of the adapted layers
+    layers        by name: digest (of the weight before), and for low-rank layers also rank, groups,
+                  scale, moved
+    checksum      SHA-256 over the header without it, and all tensors
+
+A low-rank layer has two tensors, `<layer>.up` (group, out / group, R) and `<layer>.down`
+(group, R, in); its weight in group g is original[g] + scale * up[g] @ down[g]. If the start of the
+low-rank term was taken out of the weight (`moved`), R is twice the rank and the tensors are
+[up, -start of up] and [down; start of down]. DoRA adds `<layer>.magnitude` (out,), the lengths to
+which it brings the rows of that weight. All other tensors, biases for instance, replace those of
+the same name in the network.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from .adapter import Adapter, LayerInfo, attach, collect
+from .errors import AdaptationError
+from .record import Adaptation
+from .store import write_tensors
+
+FORMAT = 1
+METADATA_KEY = "sora_det"
+DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+
+def save_adapter(net: nn.Module, file: str | Path, *, dtype: torch.dtype | None = None) -> None:
+    """Write what training changed in `net` to a file; see `collect` and `write_adapter`."""
+    write_adapter(collect(net), file, dtype=dtype)
+
+
+def load_adapter(net: nn.Module, file: str | Path, *, check: bool = True) -> nn.Module:
+    """Adapt a network with its original weights as a file says; see `attach`, `read_adapter`."""
+    return attach(net, read_adapter(file), check=check)
+
+
+def write_adapter(adapter: Adapter, file: str | Path, *, dtype: torch.dtype | None = None) -> None:
+    """Write an adapter file. An existing file is replaced only when the new one is complete.
+
+    Args:
+        adapter: what to write.
+        file: by custom with the ending .safetensors.
+        dtype: of the stored tensors, None to keep what they have. torch.bfloat16 halves the file
+            and rounds what it stores to 3 digits; the original weights keep theirs.
+
+    Raises:
+        AdaptationError: another dtype, or one too narrow for the values.
+        OSError: the file cannot be written.
+    """
+    if dtype is not None:
+        if dtype not in DTYPES:
+            raise AdaptationError(f"adapters are stored as one of {DTYPES}, not as {dtype}")
+        cast = {n: t.to(dtype) if t.is_floating_point() else t for n, t in adapter.tensors.items()}
+        adapter = replace(adapter, tensors=cast)
+    header = _header(adapter)
+    header["checksum"] = _checksum(header, adapter.tensors)
+    write_tensors(file, adapter.tensors, {METADATA_KEY: json.dumps(header)})
+
+
+def read_header(file: str | Path) -> dict[str, Any]:
+    """Return the header of an adapter file, without reading its tensors.
+
+    Raises:
+        AdaptationError: no adapter file, an incomplete one, or one of a newer format.
+        OSError: the file cannot be read.
+    """
+    path = Path(file).expanduser()
+    return _read(path, tensors=False)[0]
+
+
+def read_adapter(file: str | Path) -> Adapter:
+    """Read an adapter file and check that it is as it was written.
+
+    Raises:
+        AdaptationError: as `read_header`; also a file that was changed.
+        OSError: the file cannot be read.
+    """
+    path = Path(file).expanduser()
+    header, tensors = _read(path, tensors=True)
+    if _checksum(header, tensors) != header.get("checksum"):
+        raise AdaptationError(
+            f"{path.name} is damaged or was changed after it was written (its checksum differs): "
+            "copy or download it again"
+        )
+    try:
+        described = header["layers"]
+        adaptation = Adaptation(
+            method=header["method"],
+            digests={name: entry["digest"] for name, entry in described.items()},
+            base=header["base"],
+            options=header["options"],
+            start_block=header["start_block"],
+        )
+        layers = {
+            name: LayerInfo(**{key: value for key, value in entry.items() if key != "digest"})
+            for name, entry in described.items()
+            if "rank" in entry
+        }
+    except (KeyError, TypeError, AttributeError) as error:
+        raise AdaptationError(f"the header of {path.name} is incomplete: {error!r}") from error
+    return Adapter(adaptation, layers, tensors)
+
+
+def _read(path: Path, *, tensors: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    if path.is_dir():
+        raise AdaptationError(f"{path} is a folder, not an adapter file")
+    try:
+        with safe_open(path, framework="pt") as stored:
+            header = _parse((stored.metadata() or {}).get(METADATA_KEY), path.name)
+            found = {name: stored.get_tensor(name) for name in stored.keys()} if tensors else {}
+    except SafetensorError as error:
+        raise AdaptationError(
+            f"{path.name} is no complete safetensors file ({error}): copy or download it again"
+        ) from error
+    return header, found
+
+
+def _parse(text: str | None, name: str) -> dict[str, Any]:
+    if text is None:
+        raise AdaptationError(f"{name} has no adapter header: it was not made by save_adapter()")
+    try:
+        header = json.loads(text)
+        version = int(header["format"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise AdaptationError(f"the header of {name} cannot be read ({error!r})") from error
+    if version > FORMAT:
+        raise AdaptationError(
+            f"{name} has format {version}, this version of sora_det reads up to {FORMAT}: update it"
+        )
+    return dict(header)
+
+
+def _header(adapter: Adapter) -> dict[str, Any]:
+    adaptation = adapter.adaptation
+    layers: dict[str, dict[str, Any]] = {n: {"digest": d} for n, d in adaptation.digests.items()}
+    for name, info in adapter.layers.items():
+        layers.setdefault(name, {"digest": ""}).update(asdict(info))
+    header = {
+        "format": FORMAT,
+        "method": adaptation.method,
+        "base": adaptation.base,
+        "fingerprint": adaptation.fingerprint,
+        "options": dict(adaptation.options),
+        "start_block": adaptation.start_block,
+        "targets": sorted({name.rpartition(".")[2] for name in layers}),
+        "layers": layers,
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(header, default=str))
+    return plain
+
+
+def _checksum(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    rest = {key: value for key, value in header.items() if key != "checksum"}
+    found = hashlib.sha256(json.dumps(rest, sort_keys=True).encode())
+    for name in sorted(tensors):
+        value = tensors[name].contiguous()
+        kind = str(value.dtype).removeprefix("torch.")
+        found.update(f"\n{name} {kind} {list(value.shape)}\n".encode())
+        found.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
