@@ -1,0 +1,45 @@
+#!/usr/bin/env python
+"""Measure this project beside its peers, on the same work, in turns.
+
+    python scripts/benchmark.py decompose [--repetitions 5] [--threads 2] [--json FILE]
+
+Ratios mean something on a busy machine as well; times do not.  Needs the extra `dev`.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+# Run as a script, this folder is on the path and its parent is not.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import torch
+
+from scripts.benchmarks.adapter_io import adapter_io
+from scripts.benchmarks.decompose import decompose
+from scripts.benchmarks.results import Result
+
+SUITES: dict[str, Callable[[int], Result]] = {"decompose": decompose, "adapter-io": adapter_io}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("suite", choices=SUITES)
+    parser.add_argument("--repetitions", type=int, default=5, help="of every alternative")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--json", type=Path, help="file for the numbers")
+    args = parser.parse_args()
+    if args.repetitions < 1 or args.threads < 1:
+        parser.error("repetitions and threads are counted from 1")
+    torch.set_num_threads(args.threads)
+    result = SUITES[args.suite](args.repetitions)
+    print(result.to_text())
+    if args.json:
+        args.json.write_text(result.to_json(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
