@@ -100,7 +100,9 @@ def moved(net: nn.Module) -> None:
 @torch.no_grad()
 def largest_difference(adapted: nn.Module, base: nn.Module, folder: Path) -> float:
     """Compare outputs on an image of noise, relative to the largest one."""
-    image = torch.randn(1, 3, 518, 518, generator=torch.Generator().manual_seed(1))
+    sides = base.get_submodule("patch_embed").img_size
+    assert isinstance(sides, tuple)
+    image = torch.randn(1, 3, *sides, generator=torch.Generator().manual_seed(1))
     theirs = PeftModel.from_pretrained(copy.deepcopy(base), folder)
     wanted = adapted(image)
     found: Tensor = theirs(image)

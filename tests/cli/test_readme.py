@@ -2,17 +2,21 @@
 
 import re
 import shlex
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
+import torch
 from detectron2.engine import default_argument_parser
+from torch import nn
 
 from sora_det.data import load_benchmark
 from sora_det.engine.config import load_config
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = (".", "configs", "projects", "scripts", "sora_det", "tests", "third_party/*")
+FOLDERS = (".", "configs", "docs", "projects", "scripts", "sora_det", "tests", "third_party/*")
 GUIDES = [file for folder in FOLDERS for file in sorted(ROOT.glob(f"{folder}/*.md"))]
 
 
@@ -67,14 +71,16 @@ def test_benchmark_example(tmp_path: Path) -> None:
     assert load_benchmark(tmp_path / "my_weather.yaml").targets[0].name == "fog"
 
 
-def test_code_example(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_code_example(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The example runs as it stands, but for the download."""
-    create = timm.create_model
-    monkeypatch.setattr(
-        timm, "create_model", lambda name, pretrained: create("vit_tiny_patch16_224", depth=3)
-    )
+    pretrained_net = timm.create_model("vit_tiny_patch16_224", depth=3)
+    monkeypatch.setattr(timm, "create_model", lambda name, pretrained: deepcopy(pretrained_net))
+    monkeypatch.chdir(tmp_path)
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
-    names: dict[str, object] = {}
+    names: dict[str, Any] = {}
     exec(code, names)
-    assert "adapted layers" in capsys.readouterr().out
-    assert type(names["plain"].blocks[2].attn.qkv).__name__ == "Linear"
+    plain, trained = names["plain"], names["vit"]
+    assert type(plain.blocks[2].attn.qkv) is nn.Linear
+    x = torch.randn(1, 3, 224, 224)
+    torch.testing.assert_close(plain(x), trained(x))
+    assert not torch.allclose(plain(x), pretrained_net(x), atol=1e-5)
