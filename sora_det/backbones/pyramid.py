@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from inspect import signature
 from typing import Any
 
 import torch.nn.functional as F
@@ -256,7 +257,8 @@ def adapted(
     Args:
         net: a pyramid of this package, or Detectron2's FPN; its pretrained part, `net` or
             `bottom_up`, holds its weights already.
-        recipe: such as `sora_det.adapt.SoRA(rank=16)`; called with the part and `progress`.
+        recipe: such as `sora_det.adapt.SoRA(rank=16)`; called with the part, and with a
+            `progress` bar if it takes one.
         levels: the maps that the head uses; None means all. What serves the others alone is not
             trained: distributed training accepts no parameter without a gradient.
 
@@ -265,7 +267,9 @@ def adapted(
     """
     for part in ("net", "bottom_up"):
         if isinstance(inner := getattr(net, part, None), nn.Module):
-            setattr(net, part, recipe(inner, progress=_bar))
+            # A callable of one's own need not know of progress.
+            options = {"progress": _bar} if "progress" in signature(recipe).parameters else {}
+            setattr(net, part, recipe(inner, **options))
             keep_levels(net, tuple(STRIDES) if levels is None else tuple(levels))
             return net
     raise ValueError(f"{type(net).__name__} has neither `net` nor `bottom_up` to adapt")

@@ -92,7 +92,8 @@ def test_what_trains_is_the_minor_part_of_the_file(
 
 def test_all_else_is_the_file_itself(start: dict[str, Tensor], weights: Path) -> None:
     kept = {n: t for n, t in load_file(weights).items() if n.rpartition(".")[0] not in LAYERS}
-    adapted = {f"{layer}.{part}" for layer in LAYERS for part in ("residual", "up", "down", "bias")}
+    parts = ("residual", "up", "down", "up0", "down0", "bias")
+    adapted = {f"{layer}.{part}" for layer in LAYERS for part in parts}
     assert start.keys() == kept.keys() | adapted
     for name, value in kept.items():
         torch.testing.assert_close(start[name], value, rtol=0, atol=0)
