@@ -19,6 +19,9 @@ from .state import adapted_layers, adapter_parameters
 
 logger = logging.getLogger(__name__)
 
+DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+COUNTS = (torch.int64,)  # such as the batches that a batch norm has seen
+
 
 @dataclass(frozen=True)
 class LayerInfo:
@@ -70,9 +73,13 @@ class Adapter:
     def __post_init__(self) -> None:
         for name, info in self.layers.items():
             _check_layer(name, info, self.tensors)
-        for name in self.own():
+        own = self.own()
+        for name in own:
             if name.removesuffix(".weight") in self.layers:
                 raise AdaptationError(f"{name} belongs to a low-rank layer and cannot be replaced")
+        for name, value in self.tensors.items():
+            if value.dtype not in (*DTYPES, *COUNTS) or (value.dtype in COUNTS and name not in own):
+                raise AdaptationError(f"{name} is of type {value.dtype}: only floats are adapted")
         bad = [name for name, value in self.tensors.items() if not torch.isfinite(value).all()]
         if bad:
             raise AdaptationError(

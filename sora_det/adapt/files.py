@@ -32,14 +32,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from .adapter import Adapter, LayerInfo, attach, collect
+from .adapter import DTYPES, Adapter, LayerInfo, attach, collect
 from .errors import AdaptationError
 from .record import Adaptation
 from .store import write_tensors
 
 FORMAT = 1
 METADATA_KEY = "sora_det"
-DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 def save_adapter(net: nn.Module, file: str | Path, *, dtype: torch.dtype | None = None) -> None:
@@ -101,22 +100,33 @@ def read_adapter(file: str | Path) -> Adapter:
             "copy or download it again"
         )
     try:
-        described = header["layers"]
-        adaptation = Adaptation(
-            method=header["method"],
-            digests={name: entry["digest"] for name, entry in described.items()},
-            base=header["base"],
-            options=header["options"],
-            start_block=header["start_block"],
-        )
-        layers = {
-            name: LayerInfo(**{key: value for key, value in entry.items() if key != "digest"})
-            for name, entry in described.items()
-            if "rank" in entry
-        }
+        adaptation, layers = _described(header)
     except (KeyError, TypeError, AttributeError) as error:
         raise AdaptationError(f"the header of {path.name} is incomplete: {error!r}") from error
     return Adapter(adaptation, layers, tensors)
+
+
+def _described(header: Mapping[str, Any]) -> tuple[Adaptation, dict[str, LayerInfo]]:
+    described = _typed(header, "layers", dict)
+    adaptation = Adaptation(
+        method=_typed(header, "method", str),
+        digests={name: _typed(entry, "digest", str) for name, entry in described.items()},
+        base=_typed(header, "base", str),
+        options=_typed(header, "options", dict),
+        start_block=_typed(header, "start_block", int, type(None)),
+    )
+    layers = {
+        name: LayerInfo(**{key: value for key, value in entry.items() if key != "digest"})
+        for name, entry in described.items()
+        if "rank" in entry
+    }
+    return adaptation, layers
+
+
+def _typed(entry: Mapping[str, Any], key: str, *kinds: type) -> Any:
+    if type(entry[key]) not in kinds:
+        raise TypeError(f"{key} is a {type(entry[key]).__name__}")
+    return entry[key]
 
 
 def _read(path: Path, *, tensors: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -138,12 +148,12 @@ def _parse(text: str | None, name: str) -> dict[str, Any]:
         raise AdaptationError(f"{name} has no adapter header: it was not made by save_adapter()")
     try:
         header = json.loads(text)
-        version = int(header["format"])
-    except (ValueError, KeyError, TypeError) as error:
+        version = _typed(header, "format", int)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise AdaptationError(f"the header of {name} cannot be read ({error!r})") from error
-    if version > FORMAT:
+    if version != FORMAT:
         raise AdaptationError(
-            f"{name} has format {version}, this version of sora_det reads up to {FORMAT}: update it"
+            f"{name} has format {version}, this version of sora_det reads {FORMAT}: update it"
         )
     return dict(header)
 

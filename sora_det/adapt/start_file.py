@@ -25,7 +25,7 @@ def read_start(file: str | Path, key: Mapping[str, Any]) -> dict[str, Factors] |
         file: written by `write_start`.
         key: plain values that decide what the factors are: weights, method, ranks, scales.
     """
-    path = Path(file)
+    path = Path(file).expanduser()
     if not path.is_file():
         return None
     try:

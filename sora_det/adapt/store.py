@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -15,11 +16,17 @@ def write_tensors(
 
     Whoever reads `file` at any moment finds the former one or the whole new one, also if several
     processes write it.
+
+    Raises:
+        OSError: the file cannot be written.
     """
-    path = Path(file)
+    path = Path(file).expanduser()
     path.parent.mkdir(parents=True, exist_ok=True)
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         whole = Path(folder) / path.name
-        save_file(plain, whole, metadata=dict(metadata))
+        try:
+            save_file(plain, whole, metadata=dict(metadata))
+        except SafetensorError as error:
+            raise OSError(f"cannot write {path}: {error}") from error
         whole.replace(path)
