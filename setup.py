@@ -59,7 +59,7 @@ EXTRAS = {
         "pytest-xdist>=3.5",
         "hypothesis>=6.100",
         # The peer that adapter files are exchanged with and methods are tested against.
-        "peft>=0.17",
+        "peft>=0.21",
         # Formatting changes with the minor release.
         "ruff>=0.17,<0.18",
         "mypy>=1.11",

@@ -217,6 +217,13 @@ def _check_config(config: Mapping[str, Any]) -> None:
         )
     if start not in STARTS:
         raise AdaptationError(f"init_lora_weights={start!r} has no counterpart here")
+    numbers = {"r": config["r"], "lora_alpha": config["lora_alpha"]}
+    for key in ("rank_pattern", "alpha_pattern"):
+        given = config.get(key) or {}
+        numbers |= given if isinstance(given, dict) else {key: given}
+    wrong = {key: value for key, value in numbers.items() if type(value) not in (int, float)}
+    if wrong:
+        raise AdaptationError(f"{CONFIG} needs numbers for ranks and alphas, not {wrong}")
     harmless = READ | WITHOUT_EFFECT
     used = {key: value for key, value in config.items() if key not in harmless and value}
     if used:
