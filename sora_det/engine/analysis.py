@@ -1,0 +1,479 @@
+"""The paper's analysis and that of forgetting, on what a lazy config describes."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any, Literal, cast
+
+import torch
+from detectron2.config import instantiate
+from detectron2.utils.env import seed_all_rng
+from omegaconf import DictConfig
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ..adapt import Adapter, attach
+from ..adapt.low_rank import LowRankLinear
+from ..adapt.record import recall
+from ..adapt.select import block_index, blocks
+from ..adapt.similarity import FeatureChange, LinearCKA
+from ..adapt.spectrum import (
+    Movement,
+    Spectrum,
+    find_ends,
+    linear_layers,
+    movements,
+    original_weight,
+    part_names,
+    spectra,
+    without,
+)
+from ..adapt.svd import End
+from ..data import Benchmark
+from ..evaluation import RunInfo
+from ..evaluation.protocol import Protocol
+from ..evaluation.run import evaluate
+from .features import SPLIT, DomainImages, block_tokens, vit_of
+from .train import build, describe, load_for_evaluation
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1
+COUNTS = (1, 4, 16, 64)  # components removed, where no others are asked for
+ENDS: tuple[End, ...] = ("principal", "minor")
+ROUNDING = 1e-2  # of a weight's norm: a residual in bfloat16 is off by up to 0.4 %
+CONVENTIONS = {
+    "matrices": "effective weights of Linear layers; a fused qkv counts as q, k and v",
+    "singular values": "exact, in float64",
+    "effective rank": "exp of the entropy of singular values over their sum (Roy and Vetterli "
+    "2007)",
+    "overlap": "share of |W_now - W|^2 in the span of W's weakest or strongest singular vectors",
+    "features": "patch tokens after each block, no final norm, no padding; each is one sample",
+    "feature change": "|after - before| / |before - mean of before|, Frobenius norms",
+    "similarity": "linear CKA in float64 (Kornblith et al. 2019)",
+    "images": f"spread evenly over the domain's split {SPLIT!r}, transformed as for testing",
+}
+
+
+@dataclass(frozen=True)
+class DomainSample:
+    """What was looked at of one domain.
+
+    Attributes:
+        domain: its name.
+        role: "source" or "target".
+        images: number of images.
+        available: number of images of the split.
+        tokens: number of patch tokens, over all images.
+    """
+
+    domain: str
+    role: Literal["source", "target"]
+    images: int
+    available: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Removal:
+    """Feature change per block (None: features do not vary) when components are removed.
+
+    Attributes:
+        domain: whose images.
+        end: "principal" (the strongest) or "minor" (the weakest).
+        count: components removed of every matrix.
+        change: one number per block, from 0.
+    """
+
+    domain: str
+    end: End
+    count: int
+    change: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class ScoreWithout:
+    """AP50 in percent on the whole split of a domain; `count` 0 is the model as it is."""
+
+    domain: str
+    end: End
+    count: int
+    ap50: float | None
+
+
+@dataclass(frozen=True)
+class SpectrumReport:
+    """What `analyze_spectrum` found.
+
+    Attributes:
+        run: config, checkpoint, seed and versions.
+        network: name of the network.
+        layers: those of which components were removed; the adapted ones if there are any.
+        rank: of the adapted layers, None if there are none or they differ.
+        source: the domain that was trained on, "" without a benchmark.
+        spectra: of the network as it is, adaptation included.
+        movements: of the matrices that training may have changed; empty before training.
+        samples: images behind `removals`.
+        removals: feature changes.
+        scores: AP50 without components.
+        protocol: of `scores`, None without any.
+    """
+
+    run: RunInfo
+    network: str
+    layers: tuple[str, ...]
+    rank: int | None
+    spectra: tuple[Spectrum, ...]
+    source: str = ""
+    movements: tuple[Movement, ...] = ()
+    samples: tuple[DomainSample, ...] = ()
+    removals: tuple[Removal, ...] = ()
+    scores: tuple[ScoreWithout, ...] = ()
+    protocol: Protocol | None = None
+
+    def to_json(self) -> str:
+        return _json("sora_det.spectrum", self)
+
+
+@dataclass(frozen=True)
+class Drift:
+    """Similarity between pretrained and adapted features of one domain.
+
+    Attributes:
+        domain: its name.
+        cka: linear CKA per block, 0 to 1; None where features do not vary.
+    """
+
+    domain: str
+    cka: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class ForgettingReport:
+    """What `analyze_forgetting` found; attributes as in `SpectrumReport`.
+
+    Attributes:
+        source: the domain that was trained on.
+        first_block: the first block with an adapted layer, None if nothing is adapted.
+        drifts: one per domain.
+    """
+
+    run: RunInfo
+    network: str
+    source: str
+    first_block: int | None
+    samples: tuple[DomainSample, ...]
+    drifts: tuple[Drift, ...]
+
+    def to_json(self) -> str:
+        return _json("sora_det.forgetting", self)
+
+
+def analyze_network(net: nn.Module, *, network: str, run: RunInfo | None = None) -> SpectrumReport:
+    """Find the singular values of a network's blocks, or of all of it if it has none."""
+    run = RunInfo() if run is None else run
+    in_blocks = any(block_index(name) is not None for name in linear_layers(net))
+    return SpectrumReport(
+        run=replace(run, torch=torch.__version__),
+        network=network,
+        layers=_layers(net),
+        rank=_rank(net),
+        spectra=spectra(
+            net,
+            select=blocks(0) if in_blocks else None,
+            progress=_bar("singular values", "layer"),
+        ),
+    )
+
+
+def analyze_adapter(
+    net: nn.Module, adapter: Adapter, *, network: str, run: RunInfo | None = None
+) -> SpectrumReport:
+    """Find singular values of an adapted network, and how far each of its matrices has moved.
+
+    Args:
+        net: with the original weights; it is not changed.
+        adapter: what was trained.
+        network: its name.
+        run: what is known of the training.
+    """
+    adapted = attach(copy.deepcopy(net), adapter)
+    report = analyze_network(adapted, network=network, run=run)
+    moved = movements(
+        adapted,
+        original=net,
+        select=set(report.layers).__contains__,
+        progress=_bar("movement", "layer"),
+    )
+    return replace(report, movements=moved)
+
+
+def analyze_spectrum(
+    cfg: DictConfig,
+    *,
+    name: str = "",
+    checkpoint: str = "",
+    max_images: int = 0,
+    counts: Sequence[int] = (),
+    score: bool = False,
+) -> SpectrumReport:
+    """Analyse the weights of a backbone, and what its features and scores owe to which of them.
+
+    Args:
+        cfg: of a training run; it is not changed. Without a `model`, `backbone` is looked at alone.
+        name: of the config, for the report.
+        checkpoint: file with the trained detector; else the one in `train.output_dir`, if any.
+        max_images: per domain, for the change of features; 0 leaves it out.
+        counts: how many components to remove of every matrix; by default those of `COUNTS` that
+            every matrix has.
+        score: also score the detector on the whole test split of every domain, as often as there
+            are counts and ends.
+
+    Raises:
+        ValueError: scores without a checkpoint, a count out of range, or a backbone without blocks
+            where features are asked for.
+    """
+    cfg = copy.deepcopy(cfg)
+    seed_all_rng(cfg.train.seed)
+    if "model" not in cfg:
+        if max_images or score or checkpoint:
+            raise ValueError("images, scores and checkpoints need a config with a `model`")
+        backbone = instantiate(cfg.backbone)
+        return analyze_network(vit_of(backbone), network=_network(cfg), run=_plain_run(cfg, name))
+    run, benchmark, model = _detector(cfg, name, checkpoint)
+    if score and not run.checkpoint:
+        raise ValueError("scores need a trained detector: pass --checkpoint")
+    net = vit_of(model.backbone)
+    report = analyze_network(net, network=_network(cfg), run=run)
+    report = replace(report, source=benchmark.source.name)
+    if run.checkpoint:
+        report = replace(report, movements=_movements(cfg, net))
+    if not (max_images or score):
+        return report
+    counts = _counts(net, report.layers, counts)
+    ends = find_ends(
+        net, report.layers, max(counts), progress=_bar("components to remove", "layer")
+    )
+    variants = [(end, count) for end in ENDS for count in counts]
+    if max_images:
+        samples, removals = [], []
+        for domain in (d.name for d in benchmark.domains):
+            images = DomainImages(cfg, benchmark, domain, max_images)
+            changes = _feature_changes(model, images, ends, variants, domain)
+            first = next(iter(changes.values()))[0].samples
+            samples.append(_sample(benchmark, domain, images, first))
+            removals += [
+                Removal(domain, end, count, tuple(change.value() for change in found))
+                for (end, count), found in changes.items()
+            ]
+        report = replace(report, samples=tuple(samples), removals=tuple(removals))
+    if score:
+        found, protocol = _scores(cfg, benchmark, model, ends, variants)
+        report = replace(report, scores=found, protocol=protocol)
+    return report
+
+
+def analyze_forgetting(
+    cfg: DictConfig, *, name: str = "", checkpoint: str = "", max_images: int = 50
+) -> ForgettingReport:
+    """Compare the features of the pretrained and the adapted backbone on the same images.
+
+    Args:
+        cfg: of a training run; it is not changed. `cfg.backbone`, without the adaptation, is what
+            the training started from.
+        name: of the config, for the report.
+        checkpoint: file with the trained detector; else the one in `train.output_dir`, if any.
+        max_images: per domain.
+
+    Raises:
+        ValueError: a checkpoint that started from another backbone, or a backbone without blocks.
+    """
+    cfg = copy.deepcopy(cfg)
+    seed_all_rng(cfg.train.seed)
+    run, benchmark, model = _detector(cfg, name, checkpoint)
+    net = vit_of(model.backbone)
+    plain = _pretrained(cfg, net)
+    samples, drifts = [], []
+    for domain in (d.name for d in benchmark.domains):
+        images = DomainImages(cfg, benchmark, domain, max_images)
+        found: list[LinearCKA] = []
+        for picture in _shown(images.pictures(model), len(images), domain):
+            both = block_tokens(plain, picture), block_tokens(model.backbone, picture)
+            found = found or [LinearCKA() for _ in both[0]]
+            for cka, before, after in zip(found, *both, strict=True):
+                cka.update(before, after)
+        samples.append(_sample(benchmark, domain, images, found[0].samples))
+        drifts.append(Drift(domain, tuple(cka.value() for cka in found)))
+        _warn_if_few(samples[-1], net)
+    return ForgettingReport(
+        run=run,
+        network=_network(cfg),
+        source=benchmark.source.name,
+        first_block=_first_block(net),
+        samples=tuple(samples),
+        drifts=tuple(drifts),
+    )
+
+
+# --- building ---------------------------------------------------------------------------------
+
+
+def _detector(cfg: DictConfig, name: str, checkpoint: str) -> tuple[RunInfo, Benchmark, Any]:
+    if checkpoint:
+        cfg.train.init_checkpoint = checkpoint
+    run = describe(cfg, name)
+    benchmark, model = build(cfg)
+    run = replace(run, **load_for_evaluation(cfg, model), torch=torch.__version__)
+    return run, benchmark, model.eval()
+
+
+def _pretrained(cfg: DictConfig, net: nn.Module) -> nn.Module:
+    """Build the backbone that `net`, in its place, has been trained from, and make sure of it."""
+    seed_all_rng(cfg.train.seed)  # an untrained backbone is repeated by the seed of its run
+    backbone = instantiate(cfg.backbone).to(next(net.parameters()).device).eval()
+    if problem := _difference(vit_of(backbone), net):
+        raise ValueError(
+            f"the checkpoint was trained from another backbone than cfg.backbone: {problem}. Pass "
+            "the weights it started from; an untrained one needs the run's own train.seed"
+        )
+    return backbone
+
+
+def _difference(plain: nn.Module, net: nn.Module) -> str:
+    """Name a tensor that training cannot have changed and that differs, "" if there is none."""
+    own = dict(plain.named_parameters())
+    for name, parameter in net.named_parameters():
+        if not parameter.requires_grad and name in own and not torch.equal(parameter, own[name]):
+            return f"{name} differs"
+    for name, layer in net.named_modules():
+        if isinstance(layer, LowRankLinear):
+            weight = own[f"{name.removesuffix('.direction')}.weight"].double()
+            if (original_weight(layer) - weight).norm() > ROUNDING * weight.norm():
+                return f"the original weight of {name} differs"
+    return ""
+
+
+def _plain_run(cfg: DictConfig, name: str) -> RunInfo:
+    return RunInfo(config=name, seed=cfg.train.seed)
+
+
+def _network(cfg: DictConfig) -> str:
+    return str(cfg.backbone.net.name) if "net" in cfg.backbone else ""
+
+
+# --- parts of the analysis ----------------------------------------------------------------------
+
+
+def _layers(net: nn.Module) -> tuple[str, ...]:
+    """Names of the adapted layers; without any, of all Linear layers of blocks, or of all."""
+    record = recall(net)
+    if record is not None and record.digests:
+        return tuple(record.digests)
+    names = tuple(linear_layers(net))
+    return tuple(name for name in names if block_index(name) is not None) or names
+
+
+def _rank(net: nn.Module) -> int | None:
+    ranks = {layer.rank for layer in net.modules() if isinstance(layer, LowRankLinear)}
+    return ranks.pop() if len(ranks) == 1 else None
+
+
+def _first_block(net: nn.Module) -> int | None:
+    record = recall(net)
+    names = () if record is None else tuple(record.digests)
+    return min((i for n in names if (i := block_index(n)) is not None), default=None)
+
+
+def _movements(cfg: DictConfig, net: nn.Module) -> tuple[Movement, ...]:
+    knows = any(isinstance(layer, LowRankLinear) for layer in net.modules())
+    original = None if knows else vit_of(_pretrained(cfg, net))
+    select = None if knows else set(_layers(net)).__contains__
+    return movements(net, original=original, select=select, progress=_bar("movement", "layer"))
+
+
+def _counts(net: nn.Module, layers: Iterable[str], asked: Sequence[int]) -> tuple[int, ...]:
+    chosen = linear_layers(net, set(layers).__contains__)
+    # Rows of one part: q of a fused qkv has a third of them.
+    smallest = min(
+        min(shape[0] // len(part_names(name)), shape[1])
+        for name, layer in chosen.items()
+        for shape in [cast(Tensor, layer.weight).shape]
+    )
+    wrong = [count for count in asked if not 1 <= count <= smallest]
+    if wrong:
+        raise ValueError(f"counts must be 1..{smallest} for these matrices, got {wrong}")
+    return tuple(sorted(set(asked))) or tuple(c for c in COUNTS if c < smallest) or (1,)
+
+
+def _feature_changes(
+    model: Any,
+    images: DomainImages,
+    ends: Mapping[str, Any],
+    variants: Iterable[tuple[End, int]],
+    domain: str,
+) -> dict[tuple[End, int], list[FeatureChange]]:
+    net = vit_of(model.backbone)
+    depth = len(net.blocks)  # type: ignore[arg-type]
+    changes = {variant: [FeatureChange() for _ in range(depth)] for variant in variants}
+    for picture in _shown(images.pictures(model), len(images), domain):
+        before = block_tokens(model.backbone, picture)
+        for (end, count), found in changes.items():
+            with without(net, ends, end=end, count=count):
+                after = block_tokens(model.backbone, picture)
+            for change, x, y in zip(found, before, after, strict=True):
+                change.update(x, y)
+    return changes
+
+
+def _scores(
+    cfg: DictConfig,
+    benchmark: Benchmark,
+    model: Any,
+    ends: Mapping[str, Any],
+    variants: Sequence[tuple[End, int]],
+) -> tuple[tuple[ScoreWithout, ...], Protocol]:
+    def loader(dataset_name: str) -> Iterable[list[dict[str, Any]]]:
+        return instantiate({**cfg.dataloader.test, "dataset_name": dataset_name})
+
+    whole = evaluate(model, benchmark, loader=loader)
+    found = [ScoreWithout(s.domain, end, 0, s.ap50) for end in ENDS for s in whole.scores]
+    for end, count in variants:
+        logger.info("without the %d %s components of every matrix:", count, end)
+        with without(vit_of(model.backbone), ends, end=end, count=count):
+            table = evaluate(model, benchmark, loader=loader)
+        found += [ScoreWithout(s.domain, end, count, s.ap50) for s in table.scores]
+    return tuple(found), whole.protocol
+
+
+def _sample(benchmark: Benchmark, domain: str, images: DomainImages, tokens: int) -> DomainSample:
+    role: Literal["source", "target"] = "source" if domain == benchmark.source.name else "target"
+    return DomainSample(domain, role, len(images), images.available, tokens)
+
+
+def _warn_if_few(sample: DomainSample, net: nn.Module) -> None:
+    channels = int(net.embed_dim)  # type: ignore[arg-type]
+    if sample.tokens < 10 * channels:
+        logger.warning(
+            "%s: %d tokens for %d channels make any features look alike; take more images",
+            sample.domain,
+            sample.tokens,
+            channels,
+        )
+
+
+def _bar(what: str, unit: str) -> Any:
+    return partial(tqdm, desc=what, unit=unit, disable=None)
+
+
+def _shown(items: Iterable[Any], total: int, domain: str) -> Iterable[Any]:
+    return tqdm(items, total=total, desc=domain, unit="image", disable=None)
+
+
+def _json(kind: str, report: Any) -> str:
+    document = {"format": kind, "version": VERSION, **asdict(report), "conventions": CONVENTIONS}
+    return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

@@ -1,0 +1,12 @@
+"""What results look like to a reader: plots."""
+
+from .plots import (
+    feature_change,
+    movement,
+    save,
+    scores_without,
+    similarity,
+    spectra,
+)
+
+__all__ = ["feature_change", "movement", "save", "scores_without", "similarity", "spectra"]
