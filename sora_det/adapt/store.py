@@ -29,4 +29,6 @@ def write_tensors(
             save_file(plain, whole, metadata=dict(metadata))
         except SafetensorError as error:
             raise OSError(f"cannot write {path}: {error}") from error
+        (ordinary := Path(folder) / "ordinary").touch()
+        whole.chmod(ordinary.stat().st_mode)  # safetensors hides its files from other users
         whole.replace(path)

@@ -38,7 +38,7 @@ from ..data import Benchmark
 from ..evaluation import RunInfo
 from ..evaluation.protocol import Protocol
 from ..evaluation.run import evaluate
-from .features import SPLIT, DomainImages, block_tokens, vit_of
+from .features import SPLIT, DomainImages, as_read, block_tokens, vit_of
 from .train import build, describe, load_for_evaluation
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,8 @@ CONVENTIONS = {
     "2007)",
     "overlap": "share of |W_now - W|^2 in the span of W's weakest or strongest singular vectors",
     "features": "patch tokens after each block, no final norm, no padding; each is one sample",
-    "feature change": "|after - before| / |before - mean of before|, Frobenius norms",
+    "as read": "each token brought to mean 0 and one length, as the next block's norm does",
+    "feature change": "|after - before| / |before - mean of before|, Frobenius norms, as read",
     "similarity": "linear CKA in float64 (Kornblith et al. 2019)",
     "images": f"spread evenly over the domain's split {SPLIT!r}, transformed as for testing",
 }
@@ -146,11 +147,14 @@ class Drift:
 
     Attributes:
         domain: its name.
-        cka: linear CKA per block, 0 to 1; None where features do not vary.
+        cka: linear CKA per block, 0 to 1, of the features as the next block reads them; None where
+            features do not vary.
+        raw: likewise, of the features as they are. A few tokens of great length decide it.
     """
 
     domain: str
     cka: tuple[float | None, ...]
+    raw: tuple[float | None, ...]
 
 
 @dataclass(frozen=True)
@@ -238,6 +242,8 @@ def analyze_spectrum(
         ValueError: scores without a checkpoint, a count out of range, or a backbone without blocks
             where features are asked for.
     """
+    if counts and not (max_images or score):
+        raise ValueError("counts are of components to remove: ask for images or scores as well")
     cfg = copy.deepcopy(cfg)
     seed_all_rng(cfg.train.seed)
     if "model" not in cfg:
@@ -301,14 +307,15 @@ def analyze_forgetting(
     samples, drifts = [], []
     for domain in (d.name for d in benchmark.domains):
         images = DomainImages(cfg, benchmark, domain, max_images)
-        found: list[LinearCKA] = []
+        found, raw = ([LinearCKA() for _ in range(_depth(net))] for _ in range(2))
         for picture in _shown(images.pictures(model), len(images), domain):
             both = block_tokens(plain, picture), block_tokens(model.backbone, picture)
-            found = found or [LinearCKA() for _ in both[0]]
-            for cka, before, after in zip(found, *both, strict=True):
-                cka.update(before, after)
+            for block, (before, after) in enumerate(zip(*both, strict=True)):
+                found[block].update(as_read(before), as_read(after))
+                raw[block].update(before, after)
         samples.append(_sample(benchmark, domain, images, found[0].samples))
-        drifts.append(Drift(domain, tuple(cka.value() for cka in found)))
+        values = (tuple(cka.value() for cka in kind) for kind in (found, raw))
+        drifts.append(Drift(domain, *values))
         _warn_if_few(samples[-1], net)
     return ForgettingReport(
         run=run,
@@ -360,6 +367,10 @@ def _difference(plain: nn.Module, net: nn.Module) -> str:
 
 def _plain_run(cfg: DictConfig, name: str) -> RunInfo:
     return RunInfo(config=name, seed=cfg.train.seed)
+
+
+def _depth(net: nn.Module) -> int:
+    return len(net.blocks)  # type: ignore[arg-type]
 
 
 def _network(cfg: DictConfig) -> str:
@@ -418,15 +429,14 @@ def _feature_changes(
     domain: str,
 ) -> dict[tuple[End, int], list[FeatureChange]]:
     net = vit_of(model.backbone)
-    depth = len(net.blocks)  # type: ignore[arg-type]
-    changes = {variant: [FeatureChange() for _ in range(depth)] for variant in variants}
+    changes = {variant: [FeatureChange() for _ in range(_depth(net))] for variant in variants}
     for picture in _shown(images.pictures(model), len(images), domain):
         before = block_tokens(model.backbone, picture)
         for (end, count), found in changes.items():
             with without(net, ends, end=end, count=count):
                 after = block_tokens(model.backbone, picture)
             for change, x, y in zip(found, before, after, strict=True):
-                change.update(x, y)
+                change.update(as_read(x), as_read(y))
     return changes
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
 import torch
+import torch.nn.functional as F
 from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog
 from omegaconf import DictConfig
@@ -105,6 +106,15 @@ def block_tokens(backbone: nn.Module, picture: Picture) -> list[Tensor]:
             cells = cells[getattr(net, "num_prefix_tokens", 0) :].unflatten(0, (-1, columns))
         tokens.append(cells[:rows_kept, :columns_kept].flatten(0, 1))
     return tokens
+
+
+def as_read(tokens: Tensor) -> Tensor:
+    """Bring tokens (token, channel) to mean 0 and one length, as the norm of the next block does.
+
+    Pretrained ViTs have a few tokens that are dozens of times as long as the others
+    (arXiv 2309.16588); without this, they alone decide what a change or a similarity comes to.
+    """
+    return F.layer_norm(tokens, tokens.shape[-1:])
 
 
 @contextmanager

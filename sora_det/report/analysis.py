@@ -53,7 +53,7 @@ def spectrum(document: Document) -> dict[str, Figure]:
     """Return the figures of a spectrum report by file name."""
     who, rank = _who(document), document["rank"]
     values = {s["name"]: s["values"] for s in document["spectra"]}
-    figures = {"spectra": plots.spectra(values, title=f"Singular values of {who}", minor=rank)}
+    figures = {"spectra": plots.spectra(values, title=f"Singular values\n{who}", minor=rank)}
     if document["movements"]:
         figures["movement"] = _movement(document)
     if document["removals"]:
@@ -65,10 +65,13 @@ def spectrum(document: Document) -> dict[str, Figure]:
 
 def forgetting(document: Document) -> dict[str, Figure]:
     """Return the figure of a forgetting report by file name."""
-    images = _images(document)
+    kinds = {"cka": "as the next block reads them", "raw": "as they are"}
     figure = plots.similarity(
-        {drift["domain"]: drift["cka"] for drift in document["drifts"]},
-        title=f"How much of its pretrained features {_who(document)} keeps ({images})",
+        {
+            f"features {words}": {drift["domain"]: drift[kind] for drift in document["drifts"]}
+            for kind, words in kinds.items()
+        },
+        title=f"Similarity to the pretrained features\n{_who(document)}, {_images(document)}",
         source=document["source"],
         first=document["first_block"],
     )
@@ -90,7 +93,7 @@ def _movement(document: Document) -> Figure:
     chance = (min(shares), max(shares))
     return plots.movement(
         quantities,
-        title=f"How far training has moved the weights of {document['network']}",
+        title=f"How far training has moved the weights\n{_who(document)}",
         chance={heading: chance for heading in headings},
     )
 
@@ -100,16 +103,16 @@ def _features(document: Document) -> Figure:
     for removal in document["removals"]:
         variants = changes.setdefault(removal["domain"], {})
         variants[removal["end"], removal["count"]] = removal["change"]
-    title = f"Feature change of {_who(document)} without some singular components"
+    title = f"Change of features without some singular components\n{_who(document)}"
     first = min(int(n) for n in re.findall(r"\bblocks\.(\d+)\.", " ".join(document["layers"])))
-    return plots.feature_change(changes, title=f"{title} ({_images(document)})", first=first)
+    return plots.feature_change(changes, title=f"{title}, {_images(document)}", first=first)
 
 
 def _scores(document: Document) -> Figure:
     scores: dict[str, dict[plots.Removed, float | None]] = {}
     for score in document["scores"]:
         scores.setdefault(score["domain"], {})[score["end"], score["count"]] = score["ap50"]
-    title = f"AP50 of {_who(document)} without some singular components"
+    title = f"AP50 without some singular components\n{_who(document)}"
     return plots.scores_without(scores, title=title, source=document["source"])
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ ENDS = {"principal": ("strongest", "#d55e00"), "minor": ("weakest", "#0072b2")}
 ORDER = ("q", "k", "v", "qkv", "proj", "fc1", "fc2")  # of a block's matrices, as computed
 SMALL, NORMAL, LARGE = 8, 9, 11  # font sizes, points
 PANEL = (3.4, 2.6)  # width and height, inches
+LETTER = 0.09  # width of a letter of a title, inches
 DPI = 150
 
 Removed = tuple[str, int]  # which end ("principal" or "minor"), how many components
@@ -181,28 +183,31 @@ def scores_without(
 
 
 def similarity(
-    values: Mapping[str, Sequence[float | None]],
+    values: Mapping[str, Mapping[str, Sequence[float | None]]],
     *,
     title: str,
     source: str = "",
     first: int | None = None,
 ) -> Figure:
-    """Draw the similarity of two networks' features over the blocks, a line per domain.
+    """Draw similarities of two networks' features over the blocks, a panel each, a line per domain.
 
     Args:
-        values: domain to one value per block, 0 to 1.
+        values: heading of a panel to domain to one value per block, 0 to 1.
         title: of the figure.
         source: the domain that was trained on.
         first: the first adapted block.
     """
-    curves = [
-        Curve(domain, range(len(values[domain])), values[domain], style)
-        for domain, style in _domains(values, source).items()
-    ]
-    panel = Panel("", curves, "linear CKA (1: nothing forgotten)")
-    figure = _lines([panel], title=title, x_label="block", columns=1, scale=1.6)
+    panels = []
+    for heading, domains in values.items():
+        curves = [
+            Curve(domain, range(len(domains[domain])), domains[domain], style)
+            for domain, style in _domains(domains, source).items()
+        ]
+        panels.append(Panel(heading, curves, "linear CKA (1: nothing forgotten)", limits=(0, None)))
+    figure = _lines(panels, title=title, x_label="block", columns=2, scale=1.3)
     if first:
-        _mark_first(figure.axes[0], first, "adapted")
+        for axis in figure.axes:
+            _mark_first(axis, first, "adapted")
     return figure
 
 
@@ -233,9 +238,11 @@ def _grid(
     columns = min(columns, count)
     rows = math.ceil(count / columns)
     width, height = PANEL[0] * scale, PANEL[1] * scale
-    size = (width * columns + (0.9 if bar else 0.4), height * rows + 0.5)
-    figure = Figure(figsize=size, layout="constrained")
-    figure.suptitle(title, fontsize=LARGE, x=0.01, ha="left")
+    total = width * columns + (0.9 if bar else 0.4)
+    letters = int(total / LETTER)
+    lines = [line for part in title.splitlines() for line in textwrap.wrap(part, letters)]
+    figure = Figure(figsize=(total, height * rows + 0.25 * len(lines)), layout="constrained")
+    figure.suptitle("\n".join(lines), fontsize=LARGE, x=0.01, ha="left")
     cells = figure.subplots(rows, columns, squeeze=False)
     flat = [axis for row in cells for axis in row]
     for axis in flat[count:]:
@@ -270,7 +277,9 @@ def _lines(
             axis.set_xticks(range(len(panel.ticks)), panel.ticks)
         if panel.band is not None:
             axis.axhspan(*panel.band, color=PALE, linewidth=0)
-        _name_lines(axis, panel, height=PANEL[1] * scale * 0.72)
+    figure.draw_without_rendering()  # only then is it known how high the axes are
+    for axis, panel in zip(axes, panels, strict=True):
+        _name_lines(axis, panel)
     return figure
 
 
@@ -287,14 +296,8 @@ def _dress(axis: Axes, title: str, y_label: str) -> None:
         axis.spines[side].set_color(GREY)
 
 
-def _name_lines(axis: Axes, panel: Panel, *, height: float) -> None:
-    """Write the names right of the axes, moved apart where lines end close to each other.
-
-    Args:
-        axis: with its lines drawn and its limits set.
-        panel: what was drawn.
-        height: of the axes in inches, about.
-    """
+def _name_lines(axis: Axes, panel: Panel) -> None:
+    """Write the names right of the axes, moved apart where lines end close to each other."""
     ends: list[tuple[float, float, Curve]] = []  # place in the axes, value, line
     to_axes = axis.transData + axis.transAxes.inverted()
     for curve in panel.curves:
@@ -303,7 +306,8 @@ def _name_lines(axis: Axes, panel: Panel, *, height: float) -> None:
             x, y = known[-1]
             ends.append((float(to_axes.transform((x, y))[1]), x, curve))
     ends.sort(key=lambda end: end[0])
-    step = 1.15 * SMALL / 72 / height
+    inches = axis.get_window_extent().height / axis.figure.dpi
+    step = 1.3 * SMALL / 72 / inches
     places = _apart([place for place, _, _ in ends], step)
     for (place, x, curve), moved in zip(ends, places, strict=True):
         axis.annotate(

@@ -118,10 +118,11 @@ def test_similarity_is_1_before_and_less_behind_the_first_adapted_block(
     assert (forgetting.first_block, forgetting.source) == (2, "daytime-clear")
     assert [d.domain for d in forgetting.drifts] == DOMAINS
     for drift in forgetting.drifts:
-        assert len(drift.cka) == DEPTH
-        for block, value in enumerate(drift.cka):
-            assert value is not None
-            assert value == pytest.approx(1, abs=1e-6) if block < 2 else value < 1 - 1e-9
+        for values in (drift.cka, drift.raw):
+            assert len(values) == DEPTH
+            for block, value in enumerate(values):
+                assert value is not None
+                assert value == pytest.approx(1, abs=1e-6) if block < 2 else value < 1 - 1e-9
     assert [s.images for s in forgetting.samples] == [IMAGES] * 5
 
 
@@ -210,6 +211,11 @@ def test_missing_checkpoint(cfg: DictConfig, tmp_path: Path) -> None:
 def test_counts_out_of_range(cfg: DictConfig, counts: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"counts must be 1\.\.48 for these matrices, got"):
         analyze_spectrum(cfg, counts=counts, max_images=1)
+
+
+def test_counts_that_nothing_is_removed_for(cfg: DictConfig) -> None:
+    with pytest.raises(ValueError, match="ask for images or scores as well"):
+        analyze_spectrum(cfg, counts=(1,))
 
 
 def test_no_images(cfg: DictConfig) -> None:

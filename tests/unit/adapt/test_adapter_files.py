@@ -542,6 +542,11 @@ def test_folder_is_made(tmp_path: Path) -> None:
     assert [f.name for f in (tmp_path / "a" / "b").iterdir()] == ["adapter.safetensors"]
 
 
+def test_others_may_read_what_they_may_read_elsewhere(saved: Path) -> None:
+    (ordinary := saved.with_name("ordinary")).touch()
+    assert saved.stat().st_mode == ordinary.stat().st_mode
+
+
 def test_collected_adapter_is_a_copy() -> None:
     net = SoRA(rank=2)(tiny_vit())
     adapter = collect(net)

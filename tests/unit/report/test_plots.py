@@ -1,0 +1,176 @@
+"""Figures show the numbers they are given, and nothing in them is cut off or on top of another."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+from PIL import Image
+
+from sora_det.report import plots
+
+DOMAINS = ("daytime-clear", "Night-Sunny", "dusk-rainy", "night-rainy", "daytime-foggy")
+KINDS = ("attn.q", "attn.k", "attn.v", "attn.proj", "mlp.fc1", "mlp.fc2")
+LONG = "Something about vit_large_patch14_reg4_dinov2.lvd142m\n" + "and what was done to it, " * 5
+MATRICES = [f"blocks.{block}.{kind}" for block in range(6) for kind in KINDS]
+
+
+def close_lines(count: int) -> dict[str, list[float | None]]:
+    """Lines that end within a hundredth of each other."""
+    return {
+        domain: [1 - block / 10 + place / 1000 for block in range(count)]
+        for place, domain in enumerate(DOMAINS)
+    }
+
+
+def figures() -> dict[str, Figure]:
+    values = {name: np.logspace(0, -3, 48).tolist() for name in MATRICES}
+    moved: Mapping[str, float | None] = {n: 0.1 + 0.01 * len(n) for n in MATRICES}
+    return {
+        "spectra": plots.spectra(values, title=LONG, minor=4),
+        "one spectrum": plots.spectra({"fc": [2.0, 1.0, 0.0]}, title="One layer"),
+        "movement": plots.movement(
+            {"moved": moved, "share": moved}, title=LONG, chance={"share": (0.05, 0.1)}
+        ),
+        "features": plots.feature_change(
+            {
+                domain: {
+                    (end, count): [0, 0, *(count / 50 * (b + 1) for b in range(4))]
+                    for end in ("principal", "minor")
+                    for count in (1, 4, 16, 64)
+                }
+                for domain in DOMAINS
+            },
+            title=LONG,
+            first=2,
+        ),
+        "scores": plots.scores_without(
+            {
+                domain: {
+                    (end, count): 40 - count / 4 - place
+                    for end in ("principal", "minor")
+                    for count in (0, 1, 16, 64)
+                }
+                for place, domain in enumerate(DOMAINS)
+            },
+            title=LONG,
+            source="daytime-clear",
+        ),
+        "similarity": plots.similarity(
+            {"as read": close_lines(6), "raw": close_lines(6)},
+            title=LONG,
+            source="daytime-clear",
+            first=2,
+        ),
+    }
+
+
+FIGURES = list(figures())
+each = pytest.mark.parametrize("name", FIGURES)
+
+
+def texts(figure: Figure) -> dict[Text, Bbox]:
+    """Every visible text that is no number of an axis, with its place."""
+    FigureCanvasAgg(figure).draw()
+    ticks = {
+        label
+        for axis in figure.axes
+        for side in (axis.xaxis, axis.yaxis)
+        for label in (*side.get_ticklabels(minor=False), *side.get_ticklabels(minor=True))
+    }
+    found = {}
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        if text.get_visible() and text.get_text().strip() and text not in ticks:
+            found[text] = Text.get_window_extent(text)  # without the arrow of an annotation
+    return found
+
+
+@each
+def test_no_text_is_cut_off(name: str) -> None:
+    figure = figures()[name]
+    page = figure.bbox
+    for text, box in texts(figure).items():
+        inside = box.x0 >= -1 and box.y0 >= -1 and box.x1 <= page.x1 + 1 and box.y1 <= page.y1 + 1
+        assert inside, f"{text.get_text()!r} at {box} leaves {page}"
+
+
+@each
+def test_no_text_lies_on_another(name: str) -> None:
+    found = list(texts(figures()[name]).items())
+    for index, (one, box) in enumerate(found):
+        for other, place in found[index + 1 :]:
+            shared = Bbox.intersection(box, place)
+            overlap = shared is not None and shared.width > 2 and shared.height > 2
+            assert not overlap, f"{one.get_text()!r} and {other.get_text()!r}"
+
+
+@each
+def test_saved_twice_is_the_same(name: str, tmp_path: Path) -> None:
+    one = plots.save(figures()[name], tmp_path / "one", name)
+    two = plots.save(figures()[name], tmp_path / "two", name)
+    assert [path.name for path in one] == [f"{name}.svg", f"{name}.png"]
+    for first, second in zip(one, two, strict=True):
+        assert first.read_bytes() == second.read_bytes()
+    assert "Something about" in one[0].read_text() or "One layer" in one[0].read_text()
+    assert Image.open(one[1]).width > 400
+    assert sorted(f.name for f in (tmp_path / "one").iterdir()) == sorted(p.name for p in one)
+
+
+def lines(figure: Figure, axis: int = 0) -> list[list[float]]:
+    return [list(np.asarray(line.get_ydata(), float)) for line in figure.axes[axis].get_lines()]
+
+
+def test_spectra_show_every_value_but_zeros() -> None:
+    figure = plots.spectra({"blocks.0.fc1": [2, 1, 0], "blocks.1.fc1": [3, 1, 0.5]}, title="")
+    first, second = lines(figure)
+    assert first[:2] == [2, 1]
+    assert math.isnan(first[2])  # 0 has no logarithm
+    assert second == [3, 1, 0.5]
+    assert figure.axes[0].get_title(loc="left") == "fc1"
+
+
+def test_panels_are_in_the_order_of_computation() -> None:
+    names = {f"blocks.0.{kind}": [1.0] for kind in reversed(KINDS)}
+    figure = plots.spectra(names, title="")
+    assert [axis.get_title(loc="left") for axis in figure.axes[:6]] == list(KINDS)
+
+
+def test_gaps_stay_gaps() -> None:
+    figure = plots.similarity({"": {"a": [1.0, None, 0.5]}}, title="")
+    (line,) = lines(figure)
+    assert line[0] == 1.0
+    assert math.isnan(line[1])
+    assert line[2] == 0.5
+
+
+def test_domain_without_any_value() -> None:
+    figure = plots.similarity({"": {"a": [None, None], "b": [1.0, 0.9]}}, title="")
+    assert "b" in [t.get_text() for t in texts(figure)]
+
+
+def test_source_is_black_and_the_others_differ() -> None:
+    figure = plots.similarity({"": close_lines(3)}, title="", source="daytime-clear")
+    colours = [line.get_color() for line in figure.axes[0].get_lines()]
+    assert colours[0] == plots.BLACK
+    assert len(set(colours)) == len(DOMAINS)
+
+
+def test_older_files_survive_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figure = figures()["one spectrum"]
+    plots.save(figure, tmp_path, "plot")
+    before = (tmp_path / "plot.svg").read_bytes()
+
+    def fail(draft: Path, **_: object) -> None:
+        Path(draft).write_bytes(b"half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(figure, "savefig", fail)
+    with pytest.raises(OSError, match="no space left"):
+        plots.save(figure, tmp_path, "plot")
+    assert (tmp_path / "plot.svg").read_bytes() == before
