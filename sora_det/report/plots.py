@@ -171,6 +171,8 @@ def scores_without(
         source: the domain that was trained on.
     """
     counts = sorted({count for variants in scores.values() for _, count in variants})
+    best = max((v for variants in scores.values() for v in variants.values() if v), default=1.0)
+    limits = (0, 1.05 * best)  # of both panels, to be compared
     panels = []
     for end, (word, _) in ENDS.items():
         curves = []
@@ -178,7 +180,7 @@ def scores_without(
             y = [scores[domain].get((end, count)) for count in counts]
             curves.append(Curve(domain, range(len(counts)), y, style))
         ticks = [str(count) for count in counts]
-        panels.append(Panel(f"{word} removed", curves, "AP50 (%)", limits=(0, None), ticks=ticks))
+        panels.append(Panel(f"{word} removed", curves, "AP50 (%)", limits=limits, ticks=ticks))
     return _lines(panels, title=title, x_label="components removed of every matrix", columns=2)
 
 
