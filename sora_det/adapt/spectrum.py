@@ -190,17 +190,13 @@ def find_ends(
     return ends
 
 
-@contextmanager
-def without(
+def reduced(
     net: nn.Module, ends: Mapping[str, Ends], *, end: End, count: int
-) -> Iterator[nn.Module]:
-    """Let `net` compute without `count` singular components of every matrix of the given layers.
-
-    The layers are exchanged for plain ones and put back afterwards, so that no weight of `net` is
-    ever written to: it comes back bit-equal, also after an error.
+) -> dict[str, nn.Linear]:
+    """Return plain layers without `count` singular components of every matrix, by name.
 
     Args:
-        net: what `find_ends` was called with.
+        net: what `find_ends` was called with; it is not changed.
         ends: as it returned them.
         end: "minor" removes the weakest components, "principal" the strongest.
         count: 0 to what `find_ends` was asked for.
@@ -208,14 +204,27 @@ def without(
     Raises:
         AdaptationError: more components than there are in `ends`.
     """
-    layers = {name: net.get_submodule(name) for name in ends}
+    layers = {}
+    for name, found in ends.items():
+        layer = net.get_submodule(name)
+        taken = found.product(end, count).flatten(0, 1)  # (out, in)
+        layers[name] = _with_weight(layer, _effective(layer) - taken)
+    return layers
+
+
+@contextmanager
+def exchanged(net: nn.Module, layers: Mapping[str, nn.Module]) -> Iterator[nn.Module]:
+    """Let `net` compute with other layers, and put its own back afterwards.
+
+    No weight of `net` is ever written to: it comes back bit-equal, also after an error.
+    """
+    own = {name: net.get_submodule(name) for name in layers}
     try:
         for name, layer in layers.items():
-            taken = ends[name].product(end, count).flatten(0, 1)  # (out, in)
-            net.set_submodule(name, _with_weight(layer, _effective(layer) - taken))
+            net.set_submodule(name, layer)
         yield net
     finally:
-        for name, layer in layers.items():
+        for name, layer in own.items():
             net.set_submodule(name, layer)
 
 

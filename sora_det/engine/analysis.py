@@ -25,13 +25,14 @@ from ..adapt.similarity import FeatureChange, LinearCKA
 from ..adapt.spectrum import (
     Movement,
     Spectrum,
+    exchanged,
     find_ends,
     linear_layers,
     movements,
     original_weight,
     part_names,
+    reduced,
     spectra,
-    without,
 )
 from ..adapt.svd import End
 from ..data import Benchmark
@@ -430,10 +431,13 @@ def _feature_changes(
 ) -> dict[tuple[End, int], list[FeatureChange]]:
     net = vit_of(model.backbone)
     changes = {variant: [FeatureChange() for _ in range(_depth(net))] for variant in variants}
-    for picture in _shown(images.pictures(model), len(images), domain):
-        before = block_tokens(model.backbone, picture)
-        for (end, count), found in changes.items():
-            with without(net, ends, end=end, count=count):
+    pictures = list(images.pictures(model))
+    # Other layers are dear to make and many to keep, so that the images come once per variant.
+    for (end, count), found in _shown(changes.items(), len(changes), domain, unit="variant"):
+        layers = reduced(net, ends, end=end, count=count)
+        for picture in pictures:
+            before = block_tokens(model.backbone, picture)
+            with exchanged(net, layers):
                 after = block_tokens(model.backbone, picture)
             for change, x, y in zip(found, before, after, strict=True):
                 change.update(as_read(x), as_read(y))
@@ -454,7 +458,8 @@ def _scores(
     found = [ScoreWithout(s.domain, end, 0, s.ap50) for end in ENDS for s in whole.scores]
     for end, count in variants:
         logger.info("without the %d %s components of every matrix:", count, end)
-        with without(vit_of(model.backbone), ends, end=end, count=count):
+        net = vit_of(model.backbone)
+        with exchanged(net, reduced(net, ends, end=end, count=count)):
             table = evaluate(model, benchmark, loader=loader)
         found += [ScoreWithout(s.domain, end, count, s.ap50) for s in table.scores]
     return tuple(found), whole.protocol
@@ -480,8 +485,8 @@ def _bar(what: str, unit: str) -> Any:
     return partial(tqdm, desc=what, unit=unit, disable=None)
 
 
-def _shown(items: Iterable[Any], total: int, domain: str) -> Iterable[Any]:
-    return tqdm(items, total=total, desc=domain, unit="image", disable=None)
+def _shown(items: Iterable[Any], total: int, domain: str, unit: str = "image") -> Iterable[Any]:
+    return tqdm(items, total=total, desc=domain, unit=unit, disable=None)
 
 
 def _json(kind: str, report: Any) -> str:

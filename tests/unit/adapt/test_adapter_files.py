@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from sora_det.adapt import (
     AdaptationError,
     BitFit,
     DoRA,
+    DoRALinear,
     Frozen,
     Full,
     LoRA,
@@ -29,6 +30,7 @@ from sora_det.adapt import (
     SoRA,
     adapted_layers,
     adapter_parameters,
+    attach,
     collect,
     leaf,
     load_adapter,
@@ -154,13 +156,24 @@ def original(name: str) -> Tensor:
     return tiny_vit().get_parameter(f"{name}.weight")
 
 
-@pytest.mark.parametrize(("make", "width"), [(SoRA, 4), (PiSSA, 4), (LoRA, 2), (RsLoRA, 2)])
+WIDTHS: dict[str, tuple[Recipe, int]] = {
+    "SoRA": (SoRA(rank=2, alpha=3.0), 4),
+    "MiLoRA": (MiLoRA(rank=2), 4),
+    "PiSSA": (PiSSA(rank=2, alpha=3.0), 4),
+    "official": (SoRA(rank=2, alpha=3.0, start="official"), 2),
+    "LoRA": (LoRA(rank=2, alpha=3.0), 2),
+    "RsLoRA": (RsLoRA(rank=2), 2),
+    "DoRA": (DoRA(rank=2, alpha=3.0), 2),
+}
+
+
+@pytest.mark.parametrize(("make", "width"), WIDTHS.values(), ids=WIDTHS)
 def test_file_holds_the_change_against_the_original_weight(
-    make: type[LoRA], width: int, tmp_path: Path
+    make: Recipe, width: int, tmp_path: Path
 ) -> None:
     """Read without this package: the weight is original + scale * up @ down, by groups."""
     file = tmp_path / "adapter.safetensors"
-    net = train(make(rank=2, alpha=3.0)(tiny_vit()))
+    net = train(make(tiny_vit()))
     save_adapter(net, file)
     tensors = load_file(file)
     with safe_open(file, framework="pt") as stored:
@@ -170,6 +183,9 @@ def test_file_holds_the_change_against_the_original_weight(
         up, down = tensors[f"{name}.up"], tensors[f"{name}.down"]
         assert up.shape[2] == down.shape[1] == width
         weight = original(name) + layers[name]["scale"] * (up @ down).flatten(0, 1)
+        if isinstance(layer, DoRALinear):
+            lengths = tensors[f"{name}.magnitude"]
+            weight = lengths[:, None] * weight / weight.norm(dim=1, keepdim=True)
         assert_close(weight, layer.weight, **TIGHT)
         assert layers[name]["groups"] == (3 if name.endswith("qkv") else 1)
     if width == 4:  # [B, -B0] and [A; A0]
@@ -331,6 +347,33 @@ def test_adapted_already(make: Callable[[], Recipe], saved: Path) -> None:
         load_adapter(net, saved)
 
 
+def test_base_that_is_not_finite(saved: Path) -> None:
+    """Nothing else notices it where the weights are not compared."""
+    net = tiny_vit()
+    with torch.no_grad():
+        net.blocks[3].mlp.fc1.weight[2, 3] = torch.nan
+    match = r"blocks\.3\.mlp\.fc1 would get weights that are not finite in torch\.float32"
+    with left_alone(net), pytest.raises(AdaptationError, match=match):
+        load_adapter(net, saved, check=False)
+
+
+def test_base_of_a_type_too_narrow() -> None:
+    net = SoRA(rank=2)(tiny_vit())
+    with torch.no_grad():
+        net.blocks[3].mlp.fc1.bias.fill_(1e6)
+    adapter, half = collect(net), tiny_vit().half()
+    match = r"blocks\.3\.mlp\.fc1\.bias is of type torch\.float16, which cannot hold the adapter's"
+    with left_alone(half), pytest.raises(AdaptationError, match=match):
+        attach(half, adapter, check=False)
+    with torch.no_grad():
+        net.blocks[3].mlp.fc1.bias.fill_(0)
+        net.blocks[3].mlp.fc1.up.fill_(1e6)
+    adapter = collect(net)
+    match = r"blocks\.3\.mlp\.fc1 would get weights that are not finite in torch\.float16"
+    with left_alone(half), pytest.raises(AdaptationError, match=match):
+        attach(half, adapter, check=False)
+
+
 # Files that are not as they were written
 
 
@@ -430,15 +473,25 @@ EDITS: dict[str, tuple[Edit, str]] = {
     "base": (put("base", None), "base is a NoneType"),
     "options": (put("options", "rank"), "options is a str"),
     "start block": (put("start_block", "x"), "start_block is a str"),
+    "start block below 0": (put("start_block", -1), "contradicts itself in start_block"),
+    "fingerprint": (put("fingerprint", "0" * 64), "contradicts itself in fingerprint"),
+    "fingerprint of another type": (put("fingerprint", 7), "contradicts itself in fingerprint"),
+    "targets": (put("targets", ["qkv"]), "contradicts itself in targets"),
+    "targets of another type": (put("targets", {}), "contradicts itself in targets"),
     "layers": (put("layers", []), "layers is a list"),
     "layer": (lambda header, _: header["layers"].update({LAYER: 7}), "incomplete: TypeError"),
     "digest": (put_layer("digest", 7), "digest is a int"),
+    "no digest": (put_layer("digest", ""), "contradicts itself in fingerprint"),
+    "half a character": (put_layer("digest", "\ud800"), "incomplete: UnicodeEncodeError"),
+    "no rank": (lambda header, _: header["layers"][LAYER].pop("rank"), "incomplete: TypeError"),
     "rank": (put_layer("rank", "2"), "rank and groups are whole numbers"),
     "huge rank": (put_layer("rank", 10**6), r"do not fit LayerInfo\(rank=1000000"),
     "groups": (put_layer("groups", -1), "rank and groups are whole numbers"),
     "other groups": (put_layer("groups", 2), "do not fit"),
     "scale": (put_layer("scale", float("nan")), "scale is positive"),
     "infinite scale": (put_layer("scale", float("inf")), "scale is positive"),
+    "scale beyond float32": (put_layer("scale", 1e39), "scale is positive"),
+    "scale beyond float64": (put_layer("scale", 10**400), "scale is positive"),
     "moved": (put_layer("moved", 1), "moved is true or false"),
     "not moved": (put_layer("moved", False), "do not fit"),
     "unknown entry": (put_layer("novel", 1), "incomplete: TypeError"),
@@ -454,18 +507,89 @@ EDITS: dict[str, tuple[Edit, str]] = {
     "weight": (put_tensor(f"{LAYER}.weight", torch.ones(32, 16)), "cannot be replaced"),
     "unknown tensor": (put_tensor("blocks.3.novel", torch.ones(1)), "has no tensor blocks"),
     "bias": (put_tensor(f"{LAYER}.bias", torch.ones(31)), r"has shape \(32,\), in the adapter"),
+    "float64": (
+        put_tensor(f"{LAYER}.bias", torch.full((32,), 1e200, dtype=torch.float64)),
+        "bias is of type torch.float32, which cannot hold",
+    ),
+    "float64 of a factor": (
+        put_tensor(f"{LAYER}.up", torch.full((1, 32, 4), 1e200, dtype=torch.float64)),
+        "would get weights that are not finite",
+    ),
+    "count": (
+        put_tensor(f"{LAYER}.bias", torch.ones(32, dtype=torch.int64)),
+        "bias is of type torch.float32, which cannot hold",
+    ),
     "unknown layer": (
-        lambda header, _: header["layers"].update({"blocks.9.fc": {"digest": ""}}),
-        r"lacks 1 Linear layers of the adapter, such as blocks\.9\.fc",
+        lambda header, _: header.update(
+            layers={**header["layers"], "blocks.9.fc1": {"digest": ""}}, fingerprint=""
+        ),
+        r"lacks 1 Linear layers of the adapter, such as blocks\.9\.fc1",
     ),
 }
 
 
 @pytest.mark.parametrize(("edit", "match"), EDITS.values(), ids=EDITS)
 def test_file_that_does_not_make_sense(edit: Edit, match: str, saved: Path) -> None:
-    net = tiny_vit()
-    with left_alone(net), pytest.raises(AdaptationError, match=match):
-        load_adapter(net, forged(saved, edit))
+    net, file = tiny_vit(), forged(saved, edit)
+    for check in (True, False):
+        with left_alone(net), pytest.raises(AdaptationError, match=match):
+            load_adapter(net, file, check=check)
+
+
+# What no entry of a header may be. Where one of them may, the test below leaves it out.
+SENSELESS: tuple[Any, ...] = (
+    *(None, True, -1, 0, 7, 10**400, 0.5, 1e300, float("nan"), float("inf")),
+    *("", "x", "\ud800", [], [1], [[]], {}, {"x": 1}),
+)
+PLACES: dict[str, tuple[Any, ...]] = {
+    "format": (),
+    "method": ("", "x", "\ud800"),  # for people, any text will do
+    "base": ("", "x", "\ud800"),
+    "fingerprint": (),
+    "options": ({}, {"x": 1}),
+    "start_block": (None, 0, 7, 10**400),
+    "targets": (),
+    "layers": (),
+    f"layers/{LAYER}": (),
+    f"layers/{LAYER}/digest": (),
+    f"layers/{LAYER}/rank": (),
+    f"layers/{LAYER}/groups": (),
+    f"layers/{LAYER}/scale": (7, 0.5),
+    f"layers/{LAYER}/moved": (True,),
+    f"layers/{LAYER}/novel": (),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_anything_in_a_header(place: str, saved: Path) -> None:
+    """The only way out is an AdaptationError, also where no tensor is read."""
+    *path, last = place.split("/")
+    whole = saved.read_bytes()
+    for value in SENSELESS:
+        saved.write_bytes(whole)
+        if any(type(value) is type(fine) and value == fine for fine in PLACES[place]):
+            continue
+
+        def edit(header: dict[str, Any], _: object, value: Any = value) -> None:
+            for key in path:
+                header = header[key]
+            header[last] = value
+
+        forged(saved, edit)
+        with pytest.raises(AdaptationError):
+            read_adapter(saved)
+        # How many columns a tensor has is not in the header.
+        if (value, last) not in ((7, "rank"), (7, "groups")):
+            with pytest.raises(AdaptationError):
+                read_header(saved)
+
+
+def test_anything_in_an_entry_without_factors(tmp_path: Path) -> None:
+    file = tmp_path / "adapter.safetensors"
+    save_adapter(BitFit()(tiny_vit()), file)
+    for key in ("scale", "groups", "novel"):
+        with pytest.raises(AdaptationError, match="incomplete: TypeError"):
+            read_adapter(forged(file, put_layer(key, 1)))
 
 
 def test_edited_header(saved: Path) -> None:
@@ -519,22 +643,40 @@ def test_injected_by_hand(tmp_path: Path) -> None:
 # Writing
 
 
-@pytest.fixture
-def failing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+FAILURES: dict[str, tuple[BaseException, type[BaseException], str]] = {
+    "safetensors": (store.SafetensorError("disk full"), OSError, r"write .*safetensors: disk full"),
+    "system": (OSError("disk full"), OSError, "disk full"),
+    "memory": (MemoryError("no memory"), MemoryError, "no memory"),
+    "interrupt": (KeyboardInterrupt("stop"), KeyboardInterrupt, "stop"),
+}
+
+
+@pytest.mark.parametrize(("raised", "seen", "match"), FAILURES.values(), ids=FAILURES)
+def test_a_failing_write_leaves_the_former_file(
+    raised: BaseException,
+    seen: type[BaseException],
+    match: str,
+    saved: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def fail(tensors: object, path: Path, **_: object) -> None:
         path.write_bytes(b"half of it")
-        raise store.SafetensorError("no space left on device")
+        raise raised
 
     monkeypatch.setattr(store, "save_file", fail)
-    return
-
-
-def test_a_failing_write_leaves_the_former_file(saved: Path, failing: None) -> None:
     before = saved.read_bytes()
-    with pytest.raises(OSError, match=r"cannot write .*adapter\.safetensors: no space left"):
+    with pytest.raises(seen, match=match):
         save_adapter(SoRA(rank=2)(tiny_vit(seed=1)), saved)
     assert saved.read_bytes() == before
     assert [f.name for f in saved.parent.iterdir()] == [saved.name]
+
+
+def test_a_folder_in_the_place_of_the_file(tmp_path: Path) -> None:
+    place = tmp_path / "adapter.safetensors"
+    (place / "precious").mkdir(parents=True)
+    with pytest.raises(OSError, match=r"adapter\.safetensors"):
+        save_adapter(SoRA(rank=2)(tiny_vit()), place)
+    assert [f.name for f in tmp_path.rglob("*")] == [place.name, "precious"]
 
 
 def test_folder_is_made(tmp_path: Path) -> None:

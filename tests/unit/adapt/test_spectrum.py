@@ -31,14 +31,15 @@ from sora_det.adapt import (
 from sora_det.adapt.recipes import Recipe
 from sora_det.adapt.spectrum import (
     effective_rank,
+    exchanged,
     find_ends,
     linear_layers,
     movement,
     movements,
     original_weight,
     part_names,
+    reduced,
     spectra,
-    without,
 )
 
 LOW_RANK: list[type[LoRA]] = [SoRA, MiLoRA, PiSSA, LoRA, RsLoRA, DoRA]
@@ -146,7 +147,7 @@ def test_without_is_the_low_rank_approximation(end: Any, adapted: bool) -> None:
     ends = find_ends(net, names, 6)
     before = net(tokens())
     with left_alone(net):
-        with without(net, ends, end=end, count=5) as changed:
+        with exchanged(net, reduced(net, ends, end=end, count=5)) as changed:
             assert changed is net
             assert_close(net(tokens()), by_hand(tokens()), rtol=1e-4, atol=1e-5)
             assert not torch.allclose(net(tokens()), before, atol=1e-5)
@@ -156,7 +157,7 @@ def test_without_is_the_low_rank_approximation(end: Any, adapted: bool) -> None:
 def test_without_nothing_is_the_network() -> None:
     net = tiny_vit()
     ends = find_ends(net, ["blocks.3.attn.qkv"], 2)
-    with without(net, ends, end="minor", count=0):
+    with exchanged(net, reduced(net, ends, end="minor", count=0)):
         assert_close(net(tokens()), tiny_vit()(tokens()))
 
 
@@ -164,10 +165,16 @@ def test_network_comes_back_after_an_error() -> None:
     net = SoRA(rank=2)(tiny_vit())
     ends = find_ends(net, list(adapted_layers(net)), 2)
     with left_alone(net):
-        with pytest.raises(KeyError), without(net, ends, end="principal", count=2):
+        layers = reduced(net, ends, end="principal", count=2)
+        with pytest.raises(KeyError), exchanged(net, layers):
             raise KeyError
-        with pytest.raises(AdaptationError), without(net, ends, end="minor", count=3):
+        with (
+            pytest.raises(AttributeError),
+            exchanged(net, {**layers, "novel.layer": nn.Identity()}),
+        ):
             pass
+        with pytest.raises(AdaptationError, match=r"count must be 0\.\.2, got 3"):
+            reduced(net, ends, end="minor", count=3)
 
 
 def test_gradients_and_biases_survive() -> None:
@@ -175,7 +182,7 @@ def test_gradients_and_biases_survive() -> None:
     net = tiny_vit()
     ends = find_ends(net, ["blocks.3.mlp.fc1"], 1)
     bias = net.blocks[3].mlp.fc1.bias
-    with without(net, ends, end="minor", count=1):
+    with exchanged(net, reduced(net, ends, end="minor", count=1)):
         assert net.blocks[3].mlp.fc1.bias is bias
 
 
