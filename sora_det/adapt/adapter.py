@@ -1,7 +1,6 @@
 """A change of a network, apart from any network: taken from one, put onto another."""
 
 import logging
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -21,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 COUNTS = (torch.int64,)  # such as the batches that a batch norm has seen
+LARGEST = torch.finfo(torch.float32).max
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class LayerInfo:
     Attributes:
         rank: of what is trained; the tensors have twice that if `moved`.
         groups: parts stacked in the weight's rows, 3 for a fused qkv.
-        scale: factor s of the low-rank term, positive.
+        scale: factor s of the low-rank term, positive, within float32.
         moved: whether the start of the term was taken out of the original weight.
 
     Raises:
@@ -44,7 +44,7 @@ class LayerInfo:
 
     def __post_init__(self) -> None:
         counts = all(type(value) is int and value >= 1 for value in (self.rank, self.groups))
-        scale = type(self.scale) in (int, float) and 0 < self.scale < math.inf
+        scale = type(self.scale) in (int, float) and 0 < self.scale <= LARGEST
         if not counts or not scale or type(self.moved) is not bool:
             raise AdaptationError(
                 "rank and groups are whole numbers from 1 on, scale is positive, moved is true or "
@@ -80,7 +80,7 @@ class Adapter:
         for name, value in self.tensors.items():
             if value.dtype not in (*DTYPES, *COUNTS) or (value.dtype in COUNTS and name not in own):
                 raise AdaptationError(f"{name} is of type {value.dtype}: only floats are adapted")
-        bad = [name for name, value in self.tensors.items() if not torch.isfinite(value).all()]
+        bad = [name for name, value in self.tensors.items() if not _finite(value)]
         if bad:
             raise AdaptationError(
                 f"{len(bad)} tensors of the adapter hold NaN or infinity, such as {bad[0]}: the "
@@ -148,8 +148,8 @@ def attach(net: nn.Module, adapter: Adapter, *, check: bool = True) -> nn.Module
             that does not know them (one of another library) is accepted with a warning.
 
     Raises:
-        AdaptationError: layers or tensors are missing or of another shape, `net` is adapted, or
-            its weights are others. `net` is as before.
+        AdaptationError: layers or tensors are missing or of another shape, `net` is adapted, its
+            weights are others, or its type cannot hold the adapted ones. `net` is as before.
     """
     if adapted_layers(net) or recall(net) is not None:
         raise AdaptationError(
@@ -161,6 +161,7 @@ def attach(net: nn.Module, adapter: Adapter, *, check: bool = True) -> nn.Module
     _check_own(net, own)
     adaptation = _check_base(net, adapter.adaptation) if check else adapter.adaptation
     built = {name: _build(name, layer, adapter) for name, layer in layers.items()}
+    _check_built(built)
     for name, module in built.items():
         net.set_submodule(name, module)
     net.requires_grad_(False)
@@ -247,6 +248,26 @@ def _check_own(net: nn.Module, own: Mapping[str, Tensor]) -> None:
             raise AdaptationError(
                 f"{name} has shape {tuple(state[name].shape)}, in the adapter {tuple(value.shape)}"
             )
+        kind = state[name].dtype
+        if kind.is_floating_point != value.is_floating_point() or not _finite(value.to(kind)):
+            raise AdaptationError(
+                f"{name} is of type {kind}, which cannot hold the adapter's {value.dtype}"
+            )
+
+
+def _check_built(layers: Mapping[str, Adapted]) -> None:
+    for name, layer in layers.items():
+        for part, value in layer.state_dict().items():
+            if not _finite(value):
+                raise AdaptationError(
+                    f"{name}.{part} would not be finite in {value.dtype}: look at the network's "
+                    "weights, or give it a wider type"
+                )
+
+
+def _finite(values: Tensor) -> bool:
+    # The extremes of a large tensor are found much faster than a mask of it is made.
+    return values.numel() == 0 or all(bool(end.isfinite()) for end in values.aminmax())
 
 
 def _check_base(net: nn.Module, adaptation: Adaptation) -> Adaptation:

@@ -69,7 +69,7 @@ def write_adapter(adapter: Adapter, file: str | Path, *, dtype: torch.dtype | No
             raise AdaptationError(f"adapters are stored as one of {DTYPES}, not as {dtype}")
         cast = {n: t.to(dtype) if t.is_floating_point() else t for n, t in adapter.tensors.items()}
         adapter = replace(adapter, tensors=cast)
-    header = _header(adapter)
+    header = _header(adapter.adaptation, adapter.layers)
     header["checksum"] = _checksum(header, adapter.tensors)
     write_tensors(file, adapter.tensors, {METADATA_KEY: json.dumps(header)})
 
@@ -82,7 +82,9 @@ def read_header(file: str | Path) -> dict[str, Any]:
         OSError: the file cannot be read.
     """
     path = Path(file).expanduser()
-    return _read(path, tensors=False)[0]
+    header, _ = _read(path, tensors=False)
+    _described(header, path.name)
+    return header
 
 
 def read_adapter(file: str | Path) -> Adapter:
@@ -99,14 +101,28 @@ def read_adapter(file: str | Path) -> Adapter:
             f"{path.name} is damaged or was changed after it was written (its checksum differs): "
             "copy or download it again"
         )
+    return Adapter(*_described(header, path.name), tensors)
+
+
+def _described(header: Mapping[str, Any], name: str) -> tuple[Adaptation, dict[str, LayerInfo]]:
+    """Return what a header says, of which every entry is checked."""
     try:
-        adaptation, layers = _described(header)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise AdaptationError(f"the header of {path.name} is incomplete: {error!r}") from error
-    return Adapter(adaptation, layers, tensors)
+        adaptation, layers = _parts(header)
+        again = _header(adaptation, layers)
+    except (KeyError, TypeError, AttributeError, UnicodeError) as error:
+        raise AdaptationError(f"the header of {name} is incomplete: {error!r}") from error
+    wrong = [key for key in ("fingerprint", "targets", "layers") if header.get(key) != again[key]]
+    if adaptation.start_block is not None and adaptation.start_block < 0:
+        wrong.append("start_block")
+    if wrong:
+        raise AdaptationError(
+            f"the header of {name} contradicts itself in {', '.join(wrong)}: it was not made by "
+            "save_adapter(), or was changed afterwards"
+        )
+    return adaptation, layers
 
 
-def _described(header: Mapping[str, Any]) -> tuple[Adaptation, dict[str, LayerInfo]]:
+def _parts(header: Mapping[str, Any]) -> tuple[Adaptation, dict[str, LayerInfo]]:
     described = _typed(header, "layers", dict)
     adaptation = Adaptation(
         method=_typed(header, "method", str),
@@ -118,7 +134,7 @@ def _described(header: Mapping[str, Any]) -> tuple[Adaptation, dict[str, LayerIn
     layers = {
         name: LayerInfo(**{key: value for key, value in entry.items() if key != "digest"})
         for name, entry in described.items()
-        if "rank" in entry
+        if entry.keys() != {"digest"}
     }
     return adaptation, layers
 
@@ -158,10 +174,9 @@ def _parse(text: str | None, name: str) -> dict[str, Any]:
     return dict(header)
 
 
-def _header(adapter: Adapter) -> dict[str, Any]:
-    adaptation = adapter.adaptation
+def _header(adaptation: Adaptation, infos: Mapping[str, LayerInfo]) -> dict[str, Any]:
     layers: dict[str, dict[str, Any]] = {n: {"digest": d} for n, d in adaptation.digests.items()}
-    for name, info in adapter.layers.items():
+    for name, info in infos.items():
         layers.setdefault(name, {"digest": ""}).update(asdict(info))
     header = {
         "format": FORMAT,

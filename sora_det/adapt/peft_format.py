@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from .adapter import Adapter, LayerInfo, collect
+from .adapter import LARGEST, Adapter, LayerInfo, collect
 from .errors import AdaptationError
 from .record import Adaptation
+from .store import write_tensors
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
@@ -30,18 +31,15 @@ CHANGED = ("pissa", "olora", "corda", "lora_ga")
 
 # What an imported adapter depends on, and what has no effect on a trained one. Any other setting
 # that is not empty is refused, so that one which PEFT introduces tomorrow is not overlooked.
-READ = {
-    "peft_type",
-    "r",
-    "lora_alpha",
-    "rank_pattern",
-    "alpha_pattern",
-    "use_rslora",
-    "use_dora",
-    "init_lora_weights",
-    "base_model_name_or_path",
-    "auto_mapping",
+KINDS: dict[str, type] = {  # each may also be null
+    "rank_pattern": dict,
+    "alpha_pattern": dict,
+    "use_rslora": bool,
+    "use_dora": bool,
+    "base_model_name_or_path": str,
+    "auto_mapping": dict,
 }
+READ = {"peft_type", "r", "lora_alpha", "init_lora_weights", *KINDS}
 WITHOUT_EFFECT = {
     "target_modules",  # the tensors name the layers
     "exclude_modules",
@@ -76,6 +74,7 @@ def export_peft(source: nn.Module | Adapter, folder: str | Path) -> None:
 
     Raises:
         AdaptationError: PEFT cannot express it; nothing is written.
+        OSError: a file cannot be written.
     """
     adapter = source if isinstance(source, Adapter) else collect(source)
     if not adapter.layers:
@@ -111,9 +110,7 @@ def export_peft(source: nn.Module | Adapter, folder: str | Path) -> None:
     config = _config(ranks, alphas, bias="all" if beside else "lora_only" if own else "none")
     config["use_dora"] = bool(with_length)
     place = Path(folder).expanduser()
-    place.mkdir(parents=True, exist_ok=True)
-    contiguous = {name: value.contiguous().clone() for name, value in tensors.items()}
-    save_file(contiguous, place / WEIGHTS, metadata={"format": "pt"})
+    write_tensors(place / WEIGHTS, tensors, {"format": "pt"})
     (place / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
@@ -201,7 +198,7 @@ def _read_config(place: Path) -> dict[str, Any]:
     try:
         config = json.loads((place / CONFIG).read_text(encoding="utf-8"))
         return {**{"r": 8, "lora_alpha": 8}, **config}  # PEFT's defaults
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise AdaptationError(f"{place / CONFIG} is no JSON object ({error})") from error
 
 
@@ -217,18 +214,32 @@ def _check_config(config: Mapping[str, Any]) -> None:
         )
     if start not in STARTS:
         raise AdaptationError(f"init_lora_weights={start!r} has no counterpart here")
-    numbers = {"r": config["r"], "lora_alpha": config["lora_alpha"]}
-    for key in ("rank_pattern", "alpha_pattern"):
-        given = config.get(key) or {}
-        numbers |= given if isinstance(given, dict) else {key: given}
-    wrong = {key: value for key, value in numbers.items() if type(value) not in (int, float)}
-    if wrong:
-        raise AdaptationError(f"{CONFIG} needs numbers for ranks and alphas, not {wrong}")
+    other = {key: config.get(key) for key in KINDS if not _of_kind(config.get(key), KINDS[key])}
+    if other:
+        raise AdaptationError(f"{_shown(other)} is of no kind that PEFT writes into {CONFIG}")
+    for key, pattern in (("r", "rank_pattern"), ("lora_alpha", "alpha_pattern")):
+        numbers = [(key, config[key]), *(config.get(pattern) or {}).items()]
+        wrong = {name: value for name, value in numbers if not _positive(value)}
+        if wrong:
+            raise AdaptationError(
+                f"{CONFIG} needs numbers above 0 for ranks and alphas, not {wrong}"
+            )
     harmless = READ | WITHOUT_EFFECT
     used = {key: value for key, value in config.items() if key not in harmless and value}
     if used:
-        shown = ", ".join(f"{key}={value!r}" for key, value in used.items())
-        raise AdaptationError(f"these settings of PEFT have no counterpart here: {shown}")
+        raise AdaptationError(f"these settings of PEFT have no counterpart here: {_shown(used)}")
+
+
+def _of_kind(value: object, kind: type) -> bool:
+    return value is None or type(value) is kind
+
+
+def _positive(value: Any) -> bool:
+    return type(value) in (int, float) and 0 < value <= LARGEST
+
+
+def _shown(settings: Mapping[str, object]) -> str:
+    return ", ".join(f"{key}={value!r}" for key, value in settings.items())
 
 
 def _read_weights(place: Path) -> dict[str, Tensor]:
@@ -261,10 +272,13 @@ def _import_layer(
     alpha = _of_pattern(config.get("alpha_pattern"), name, config["lora_alpha"])
     scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
     tensors[f"{name}.up"], tensors[f"{name}.down"] = up[None], down[None]  # one group
-    if config.get("use_dora"):
-        magnitude = stored.get(f"{name}.lora_magnitude_vector")
-        if magnitude is None:
-            raise AdaptationError(f"{name} has no lora_magnitude_vector, as use_dora requires")
+    magnitude = stored.get(f"{name}.lora_magnitude_vector")
+    if (magnitude is not None) != bool(config.get("use_dora")):
+        has = "no" if magnitude is None else "a"
+        raise AdaptationError(
+            f"{name} has {has} lora_magnitude_vector, but use_dora is {config.get('use_dora')}"
+        )
+    if magnitude is not None:
         tensors[f"{name}.magnitude"] = magnitude
     return LayerInfo(int(rank), 1, float(scale), moved=False)
 

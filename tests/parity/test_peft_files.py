@@ -2,15 +2,17 @@
 
 import copy
 import json
+import logging
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import timm
 import torch
-from peft import IA3Config, LoraConfig, PeftModel, get_peft_model
+from peft import IA3Config, LoHaConfig, LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.testing import assert_close
@@ -33,6 +35,7 @@ from sora_det.adapt import (
     merge,
     read_adapter,
     save_adapter,
+    store,
 )
 from sora_det.adapt.recipes import Recipe
 
@@ -158,6 +161,60 @@ def test_half_precision(tmp_path: Path) -> None:
     assert difference(loaded(tmp_path / "peft"), net) < 0.02
 
 
+def test_what_else_trains(tmp_path: Path) -> None:
+    """A head and norms are no part of a recipe, but the user may train them."""
+    net = SoRA(rank=RANK)(vit())
+    net.head.requires_grad_(True)
+    net.norm.requires_grad_(True)
+    moved(net)
+    export_peft(net, tmp_path)
+    assert json.loads((tmp_path / CONFIG).read_text())["bias"] == "all"
+    model = loaded(tmp_path)
+    assert difference(model, net) < 1e-5
+    assert torch.equal(model.base_model.model.head.weight, net.head.weight)
+    assert difference(model.merge_and_unload(), net) < 1e-5
+
+
+def test_biases_that_do_not_train_are_not_written(tmp_path: Path) -> None:
+    export_peft(moved(SoRA(rank=RANK, train_bias=False)(vit())), tmp_path)
+    assert json.loads((tmp_path / CONFIG).read_text())["bias"] == "none"
+    assert all(".lora_" in key for key in load_file(tmp_path / WEIGHTS))
+
+
+def test_lengths_of_some_layers_only(tmp_path: Path) -> None:
+    adapter = collect(DoRA(rank=RANK)(vit()))
+    fewer = dict(adapter.tensors)
+    del fewer["blocks.1.mlp.fc1.magnitude"]
+    with pytest.raises(AdaptationError, match=r"use_dora holds for all layers or none"):
+        export_peft(replace(adapter, tensors=fewer), tmp_path / "peft")
+    assert not (tmp_path / "peft").exists()
+
+
+def test_exporting_again_replaces_both_files(tmp_path: Path) -> None:
+    export_peft(moved(LoRA(rank=RANK, targets=["fc1"])(vit())), tmp_path)
+    net = moved(SoRA(rank=RANK)(vit()))
+    export_peft(net, tmp_path)
+    assert difference(loaded(tmp_path), net) < 1e-5
+    assert sorted(f.name for f in tmp_path.iterdir()) == [CONFIG, WEIGHTS]
+    modes = {(tmp_path / name).stat().st_mode for name in (CONFIG, WEIGHTS)}
+    assert len(modes) == 1, "others may read one file and not the other"
+
+
+def test_a_failing_write_leaves_the_former_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(tensors: object, path: Path, **_: object) -> None:
+        path.write_bytes(b"half of it")
+        raise store.SafetensorError("no space left on device")
+
+    export_peft(moved(LoRA(rank=RANK)(vit())), tmp_path)
+    before = {f.name: f.read_bytes() for f in tmp_path.iterdir()}
+    monkeypatch.setattr(store, "save_file", fail)
+    with pytest.raises(OSError, match=r"cannot write .*adapter_model\.safetensors: no space left"):
+        export_peft(SoRA(rank=RANK)(vit()), tmp_path)
+    assert {f.name: f.read_bytes() for f in tmp_path.iterdir()} == before
+
+
 def test_method_without_low_rank_layers(tmp_path: Path) -> None:
     with pytest.raises(AdaptationError, match=r"BitFit has no low-rank layers.*use save_adapter"):
         export_peft(moved(BitFit()(vit())), tmp_path / "peft")
@@ -190,7 +247,16 @@ THEIRS: dict[str, dict[str, Any]] = {
         "rank_pattern": {"fc1": 5, r"blocks\.2\.attn\.qkv": 7},
         "alpha_pattern": {"fc1": 9},
     },
+    "rsLoRA, patterns": {"use_rslora": True, "rank_pattern": {"qkv": 6}, "bias": "all"},
+    "DoRA, all of it": {
+        "use_dora": True,
+        "use_rslora": True,
+        "rank_pattern": {"fc1": 5},
+        "alpha_pattern": {"fc1": 9, "qkv": 2.5},
+        "bias": "lora_only",
+    },
     "gaussian": {"init_lora_weights": "gaussian"},
+    "orthogonal": {"init_lora_weights": "orthogonal"},
     "one block": {"layers_to_transform": [1], "layers_pattern": "blocks"},
     "head": {"modules_to_save": ["head"]},
 }
@@ -211,6 +277,17 @@ def test_adapter_that_peft_wrote(options: dict[str, Any], tmp_path: Path) -> Non
     net = attach(vit(), import_peft(tmp_path))
     assert difference(net, model) < 1e-5
     assert difference(merge(net), model.merge_and_unload()) < 1e-5
+
+
+def test_base_of_an_imported_adapter_is_not_checked(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    adapter = import_peft(folder)
+    assert adapter.adaptation.fingerprint == ""
+    with caplog.at_level(logging.WARNING, logger="sora_det"):
+        net = attach(vit(), adapter)
+    assert "LoRA adapter has no fingerprint: whether vit_tiny_patch16_224 is its" in caplog.text
+    assert net.adaptation.fingerprint
 
 
 @recipes
@@ -271,12 +348,31 @@ EDITS: dict[str, tuple[Edit, str]] = {
     "rank as text": (lambda c, _: c.update(r="four"), r"needs numbers .* not \{'r': 'four'\}"),
     "alpha": (lambda c, _: c.update(lora_alpha="six"), r"not \{'lora_alpha': 'six'\}"),
     "no rank": (lambda c, _: c.update(r=None), r"not \{'r': None\}"),
-    "patterns as list": (lambda c, _: c.update(rank_pattern=[1]), r"not \{'rank_pattern': \[1\]\}"),
+    "patterns as list": (lambda c, _: c.update(rank_pattern=[1]), r"rank_pattern=\[1\] is of no"),
     "alpha of a pattern": (
         lambda c, _: c.update(alpha_pattern={"fc1": "9"}),
         r"not \{'fc1': '9'\}",
     ),
-    "negative alpha": (lambda c, _: c.update(lora_alpha=-1), "scale is positive"),
+    "negative alpha": (lambda c, _: c.update(lora_alpha=-1), r"not \{'lora_alpha': -1\}"),
+    "infinite alpha": (lambda c, _: c.update(lora_alpha=torch.inf), r"not \{'lora_alpha': inf\}"),
+    "alpha beyond floats": (lambda c, _: c.update(lora_alpha=10**400), r"not \{'lora_alpha': 1000"),
+    "alpha that is no number": (
+        lambda c, _: c.update(lora_alpha=torch.nan, alpha_pattern={".*": 4}),
+        r"not \{'lora_alpha': nan\}",
+    ),
+    "alpha behind a pattern of its name": (
+        lambda c, _: c.update(lora_alpha="six", alpha_pattern={"lora_alpha": 4}),
+        r"not \{'lora_alpha': 'six'\}",
+    ),
+    "rank 0": (
+        lambda c, t: (c.update(r=0), t.update({k: v[:0] for k, v in t.items() if "lora_A" in k})),
+        r"not \{'r': 0\}",
+    ),
+    "pattern as number": (lambda c, _: c.update(alpha_pattern=3), "alpha_pattern=3 is of no kind"),
+    "mapping": (lambda c, _: c.update(auto_mapping=["a"]), r"auto_mapping=\['a'\] is of no kind"),
+    "base": (lambda c, _: c.update(base_model_name_or_path=3), "name_or_path=3 is of no kind"),
+    "rsLoRA as text": (lambda c, _: c.update(use_rslora="false"), "use_rslora='false' is of no"),
+    "DoRA as text": (lambda c, _: c.update(use_dora="no"), "use_dora='no' is of no kind"),
     "no B": (lambda _, t: t.pop(KEY.format("B")), "is no complete pair of lora_A and lora_B"),
     "no A": (lambda _, t: t.pop(KEY.format("A")), "has no counterpart here"),
     "shape": (lambda _, t: t.update({KEY.format("B"): torch.ones(192, 3)}), "do not fit"),
@@ -284,6 +380,10 @@ EDITS: dict[str, tuple[Edit, str]] = {
     "name": (lambda _, t: t.update({"blocks.1": torch.ones(4)}), "does not begin with base_model"),
     "nothing": (lambda _, t: t.clear(), "holds no lora_A of a Linear layer"),
     "no length": (lambda c, _: c.update(use_dora=True), "has no lora_magnitude_vector"),
+    "length": (
+        lambda _, t: t.update({KEY.format("magnitude_vector")[:-7]: torch.ones(192)}),
+        "has a lora_magnitude_vector, but use_dora is False",
+    ),
     "nan": (lambda _, t: t[KEY.format("A")].fill_(torch.nan), "NaN or infinity"),
 }
 
@@ -306,7 +406,9 @@ def test_files_that_are_not_there(folder: Path, tmp_path: Path) -> None:
         import_peft(folder)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", "7", "null"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[1]", "7", "null", "[" * 100_000], ids=lambda text: repr(text[:4])
+)
 def test_config_that_is_no_object(text: str, folder: Path) -> None:
     (folder / CONFIG).write_text(text)
     with pytest.raises(AdaptationError, match=r"adapter_config\.json is no JSON object"):
@@ -321,11 +423,33 @@ def test_truncated_weights(folder: Path) -> None:
             import_peft(folder)
 
 
-def test_other_kinds_of_adapters(tmp_path: Path) -> None:
-    config = IA3Config(target_modules=["qkv", "fc2"], feedforward_modules=["fc2"])
-    get_peft_model(vit(), config).save_pretrained(tmp_path / "ia3")
-    with pytest.raises(AdaptationError, match="peft_type is 'IA3', only LORA can be read"):
-        import_peft(tmp_path / "ia3")
-    moved(theirs(target_modules=["qkv", "proj"])).save_pretrained(tmp_path / "conv")
-    with pytest.raises(AdaptationError, match=r"patch_embed\.proj .*of a Linear layer"):
-        attach(vit(), import_peft(tmp_path / "conv"))
+OTHERS: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "IA3": (
+        lambda: get_peft_model(
+            vit(), IA3Config(target_modules=["qkv", "fc2"], feedforward_modules=["fc2"])
+        ),
+        "peft_type is 'IA3', only LORA can be read",
+    ),
+    "LoHa": (
+        lambda: get_peft_model(vit(), LoHaConfig(target_modules=["qkv"])),
+        "peft_type is 'LOHA', only LORA can be read",
+    ),
+    "convolution": (
+        lambda: theirs(target_modules=["qkv", "proj"]),
+        r"patch_embed\.proj .*of a Linear layer",
+    ),
+    "bias of lora_B": (lambda: theirs(lora_bias=True), "counterpart here: lora_bias=True"),
+    "parameters": (
+        lambda: theirs(target_modules=["qkv"], target_parameters=["blocks.1.mlp.fc1.weight"]),
+        "counterpart here: target_parameters=",
+    ),
+    "MiCA": (lambda: theirs(init_lora_weights="mica"), "init_lora_weights='mica' has no count"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Adapter 'default'.* have invalid shape")
+@pytest.mark.parametrize(("make", "match"), OTHERS.values(), ids=OTHERS)
+def test_other_kinds_of_adapters(make: Callable[[], nn.Module], match: str, tmp_path: Path) -> None:
+    moved(make()).save_pretrained(tmp_path)
+    with pytest.raises(AdaptationError, match=match):
+        import_peft(tmp_path)
