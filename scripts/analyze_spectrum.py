@@ -52,6 +52,11 @@ def main() -> None:
     parser.add_argument("--score", action="store_true", help="AP50 without the components")
     parser.add_argument("opts", nargs="*", help="overrides of the config, key=value")
     args = parser.parse_args()
+    of_a_run = args.checkpoint or args.max_images or args.counts or args.score or args.opts
+    if args.model and of_a_run:
+        parser.error("--model has no detector and no images: those options are for --config-file")
+    if args.config_file and (args.weights or args.adapter):
+        parser.error("--weights and --adapter are for --model; pass backbone.net.weights=<file>")
     setup_logger(name="sora_det")
     try:
         report = of_model(args) if args.model else of_run(args)

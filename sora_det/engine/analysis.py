@@ -298,11 +298,17 @@ def analyze_forgetting(
         max_images: per domain.
 
     Raises:
-        ValueError: a checkpoint that started from another backbone, or a backbone without blocks.
+        ValueError: no checkpoint, one that started from another backbone, or a backbone without
+            blocks.
     """
     cfg = copy.deepcopy(cfg)
     seed_all_rng(cfg.train.seed)
     run, benchmark, model = _detector(cfg, name, checkpoint)
+    if not run.checkpoint:
+        raise ValueError(
+            "an untrained detector has forgotten nothing: pass --checkpoint, or as "
+            f"train.output_dir the folder of a run; {cfg.train.output_dir} holds none"
+        )
     net = vit_of(model.backbone)
     plain = _pretrained(cfg, net)
     samples, drifts = [], []

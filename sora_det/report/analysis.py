@@ -82,7 +82,7 @@ def _movement(document: Document) -> Figure:
     moved = document["movements"]
     ranks = {m["rank"] for m in moved}
     some = str(ranks.pop()) if len(ranks) == 1 else "r"
-    headings = [f"share of it in the {end} {some} directions" for end in ("weakest", "strongest")]
+    headings = [f"share of change in {end} {some} directions" for end in ("weakest", "strongest")]
     quantities = {
         "distance moved, as a share of the weight": {m["name"]: m["relative"] for m in moved},
         "effective rank of the change": {m["name"]: m["effective_rank"] for m in moved},

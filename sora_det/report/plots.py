@@ -144,6 +144,8 @@ def feature_change(
     """
     counts = sorted({count for variants in changes.values() for _, count in variants})
     dashes = ["-", "--", "-.", ":"]
+    every = [v for variants in changes.values() for y in variants.values() for v in y if v]
+    limits = (0.8 * min(every), 1.25 * max(every)) if every else (None, None)  # to be compared
     panels = []
     for domain, variants in changes.items():
         curves = []
@@ -152,7 +154,7 @@ def feature_change(
             shown = [value or None for value in y]  # 0, before the first block, has no logarithm
             style = Style(colour, dashes=dashes[(len(counts) - 1 - counts.index(count)) % 4])
             curves.append(Curve(f"{count} {word}", range(len(shown)), shown, style))
-        panels.append(Panel(domain, curves, "relative change", log=True))
+        panels.append(Panel(domain, curves, "relative change", log=True, limits=limits))
     figure = _lines(panels, title=title, x_label="block", columns=3)
     if first:
         for axis in figure.axes:
@@ -270,6 +272,8 @@ def _lines(
                 linewidth=1.5,
                 clip_on=False,
             )
+        if panel.band is not None:  # before the limits, which are to hold it
+            axis.axhspan(*panel.band, color=PALE, linewidth=1)
         if panel.log:
             axis.set_yscale("log")
         axis.set_ylim(*panel.limits)
@@ -277,8 +281,6 @@ def _lines(
         axis.set_xlabel(x_label, fontsize=SMALL)
         if panel.ticks:
             axis.set_xticks(range(len(panel.ticks)), panel.ticks)
-        if panel.band is not None:
-            axis.axhspan(*panel.band, color=PALE, linewidth=0)
     figure.draw_without_rendering()  # only then is it known how high the axes are
     for axis, panel in zip(axes, panels, strict=True):
         _name_lines(axis, panel)
@@ -302,7 +304,11 @@ def _name_lines(axis: Axes, panel: Panel) -> None:
     """Write the names right of the axes, moved apart where lines end close to each other."""
     ends: list[tuple[float, float, Curve]] = []  # place in the axes, value, line
     to_axes = axis.transData + axis.transAxes.inverted()
-    for curve in panel.curves:
+    curves = list(panel.curves)
+    if panel.band is not None:
+        middle, right = sum(panel.band) / 2, axis.get_xlim()[1]
+        curves.append(Curve(panel.band_name, [right], [middle], Style(GREY)))
+    for curve in curves:
         known = [(x, y) for x, y in zip(curve.x, curve.y, strict=True) if y is not None]
         if known:
             x, y = known[-1]
@@ -326,18 +332,9 @@ def _name_lines(axis: Axes, panel: Panel) -> None:
                 "arrowstyle": "-",
                 "color": curve.style.colour,
                 "linewidth": 0.5,
+                "relpos": (0, 0.5),  # the middle of the name would be behind its neighbours
                 "shrinkB": 2,
             },
-        )
-    if panel.band is not None:
-        low, high = panel.band
-        axis.annotate(
-            panel.band_name,
-            xy=(0.01, (low + high) / 2),
-            xycoords=("axes fraction", "data"),
-            fontsize=SMALL,
-            color=GREY,
-            va="center",
         )
 
 

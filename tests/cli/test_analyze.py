@@ -1,7 +1,8 @@
-"""The analysis scripts as a user types them."""
+"""The analysis scripts as a user types them, all at once where they do not need each other."""
 
 import json
-from collections.abc import Callable
+import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,80 +17,125 @@ from tests.tools.process import ROOT, Ended, Started
 from tests.tools.tiny_run import CONFIG, overrides, tiny
 
 NAME = "vit_tiny_patch16_224"
-Run = Callable[..., Ended]
+SPECTRUM, FORGETTING = (
+    ROOT / "scripts" / f"analyze_{kind}.py" for kind in ("spectrum", "forgetting")
+)
+CONFIGURED = ("--config-file", CONFIG)
+REMOVED = ("--counts", "1", "4", "--max-images", "1")
+WRONG: dict[str, tuple[tuple[str | Path, ...], str]] = {
+    "no weights": ((SPECTRUM, "--model", NAME), "error: say where the weights of"),
+    "unknown key": ((FORGETTING, *CONFIGURED, "adaptation.rnk=3"), "nearest is 'adaptation.rank'"),
+    "nothing trained": ((FORGETTING, *CONFIGURED), "an untrained detector has forgotten nothing"),
+}
+UNREAD: dict[str, tuple[tuple[str, ...], str]] = {  # options that nothing would come of
+    "neither": ((), "one of the arguments --config-file --model is required"),
+    "both": (("--config-file", "a.py", "--model", NAME), "not allowed with argument"),
+    "adapter of a run": (
+        ("--config-file", "a.py", "--adapter", "b"),
+        "--weights and --adapter are for --model",
+    ),
+    "scores of a model": (("--model", NAME, "--score"), "are for --config-file"),
+    "overrides of a model": (("--model", NAME, "train.seed=1"), "are for --config-file"),
+}
+Runs = dict[str, Ended]
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Run:
-    def start(script: str, *arguments: str | Path) -> Ended:
-        folder = tmp_path / f"output of {len(list(tmp_path.iterdir()))}"
-        return Started(ROOT / "scripts" / script, *arguments, folder=folder).wait()
-
-    return start
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("analyze")
 
 
-def names(folder: Path) -> set[str]:
-    return {file.name for file in folder.iterdir()}
+@pytest.fixture(scope="module")
+def runs(toy: Path, folder: Path) -> Runs:
+    settings = overrides(toy, folder / "run")
+    fit(tiny(toy, folder / "run", "train.max_iter=1"))
+    weights, adapter = write_adapter(folder)
+    model = (SPECTRUM, "--model", NAME, "--weights", weights)
+    commands: dict[str, tuple[str | Path, ...]] = {
+        "model": model,
+        "adapter": (*model, "--adapter", adapter),
+        "spectrum": (SPECTRUM, *CONFIGURED, *REMOVED, *settings),
+        "forgetting": (FORGETTING, *CONFIGURED, "--max-images", "1", *settings),
+        **{name: arguments for name, (arguments, _) in WRONG.items()},
+    }
+    untrained = overrides(toy, folder / "empty")
+    commands["nothing trained"] = (*commands["nothing trained"], *untrained)
+    for name in ("model", "adapter", "spectrum", "forgetting"):
+        script, *rest = commands[name]
+        commands[name] = (script, "--output", folder / f"{name} report", *rest)
+    started = {n: Started(*c, folder=folder / f"{n} says") for n, c in commands.items()}
+    return {name: process.wait() for name, process in started.items()}
 
 
-def drawn(*figures: str) -> set[str]:
-    return {f"{name}.{kind}" for name in figures for kind in ("svg", "png")}
-
-
-def test_model_and_adapter(run: Run, tmp_path: Path) -> None:
+def write_adapter(folder: Path) -> tuple[Path, Path]:
+    """Write weights, and an adapter of the last two of twelve blocks for them."""
     net: nn.Module = timm.create_model(NAME, num_classes=0)
-    weights, adapter = tmp_path / "weights.safetensors", tmp_path / "adapter.safetensors"
+    weights, adapter = folder / "weights.safetensors", folder / "adapter.safetensors"
     save_file(net.state_dict(), weights)
-    output = tmp_path / "plain"
-    ended = run("analyze_spectrum.py", "--model", NAME, "--weights", weights, "--output", output)
-    assert ended.code == 0, ended.err
-    assert names(output) == {"spectrum.json", *drawn("spectra")}
-
     SoRA(rank=4, start_block=10)(net)
     with torch.no_grad():
         for _, factor in adapter_parameters(net):
             factor += 0.01
     save_adapter(net, adapter)
-    output = tmp_path / "adapted"
-    arguments = ("--weights", weights, "--adapter", adapter, "--output", output)
-    ended = run("analyze_spectrum.py", "--model", NAME, *arguments)
-    assert ended.code == 0, ended.err
-    assert names(output) == {"spectrum.json", *drawn("spectra", "movement")}
-    report = json.loads((output / "spectrum.json").read_text())
-    assert len(report["movements"]) == 2 * 6
-    assert (report["run"]["method"], report["run"]["checkpoint"]) == ("SoRA", adapter.name)
-
-
-def test_run(run: Run, toy: Path, tmp_path: Path) -> None:
-    output = tmp_path / "run"
-    fit(tiny(toy, output, "train.max_iter=1"))
-    settings = overrides(toy, output)
-    spectrum, forgetting = tmp_path / "spectrum", tmp_path / "forgetting"
-    ended = run(
-        "analyze_spectrum.py", "--config-file", CONFIG, "--output", spectrum,
-        "--max-images", "1", "--counts", "1", "4", "--", *settings,
-    )  # fmt: skip
-    assert ended.code == 0, ended.err
-    assert names(spectrum) == {"spectrum.json", *drawn("spectra", "movement", "features")}
-    ended = run(
-        "analyze_forgetting.py", "--config-file", CONFIG, "--output", forgetting,
-        "--max-images", "1", *settings,
-    )  # fmt: skip
-    assert ended.code == 0, ended.err
-    assert names(forgetting) == {"forgetting.json", *drawn("forgetting")}
+    return weights, adapter
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("name", "report", "figures"),
     [
-        (("--model", "vit_tiny_patch16_224"), "error: "),
-        (("--model", "vit_tiny", "--weights", "none"), "timm has no model 'vit_tiny'; near: "),
-        (("--config-file", "none.py"), "error: no config file none.py"),
-        (("--config-file", CONFIG, "adaptation.rnk=3"), "nearest is 'adaptation.rank'"),
+        ("model", "spectrum", ["spectra"]),
+        ("adapter", "spectrum", ["spectra", "movement"]),
+        ("spectrum", "spectrum", ["spectra", "movement", "features"]),
+        ("forgetting", "forgetting", ["forgetting"]),
     ],
 )
-def test_bad_arguments(run: Run, arguments: tuple[str, ...], message: str) -> None:
-    ended = run("analyze_spectrum.py", *arguments)
+def test_files(runs: Runs, folder: Path, name: str, report: str, figures: list[str]) -> None:
+    assert runs[name].code == 0, runs[name].err
+    assert {file.name for file in (folder / f"{name} report").iterdir()} == {
+        f"{report}.json",
+        *(f"{figure}.{kind}" for figure in figures for kind in ("svg", "png")),
+    }
+
+
+def test_adapter_report(runs: Runs, folder: Path) -> None:
+    assert runs["adapter"].code == 0, runs["adapter"].err
+    report = json.loads((folder / "adapter report" / "spectrum.json").read_text())
+    assert len(report["movements"]) == 2 * 6
+    assert (report["run"]["method"], report["run"]["checkpoint"]) == ("SoRA", "adapter.safetensors")
+
+
+def here(monkeypatch: pytest.MonkeyPatch, script: Path, *arguments: str) -> object:
+    """Run a script that ends in its parser without another process; return the exit code."""
+    monkeypatch.setattr(sys, "argv", [str(script), *arguments])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(script), run_name="__main__")
+    return ended.value.code
+
+
+@pytest.mark.parametrize("script", [SPECTRUM, FORGETTING], ids=["spectrum", "forgetting"])
+def test_help(
+    script: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert here(monkeypatch, script, "--help") == 0
+    shown = capsys.readouterr().out
+    for text in ("--config-file", "--checkpoint", "--output", "--max-images", "key=value"):
+        assert text in shown
+
+
+@pytest.mark.parametrize(("arguments", "message"), UNREAD.values(), ids=UNREAD)
+def test_options_that_nothing_would_come_of(
+    arguments: tuple[str, ...],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert here(monkeypatch, SPECTRUM, *arguments) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_wrong_is_said_in_the_last_line(runs: Runs, name: str) -> None:
+    ended = runs[name]
     assert ended.code == 1
-    assert message in ended.err.splitlines()[-1]
+    assert WRONG[name][1] in ended.err.splitlines()[-1]
     assert "Traceback" not in ended.err

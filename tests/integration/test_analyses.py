@@ -195,6 +195,8 @@ def test_nothing_trained_yet(cfg: DictConfig, tmp_path: Path) -> None:
     assert report.movements == ()
     with pytest.raises(ValueError, match="scores need a trained detector: pass --checkpoint"):
         analyze_spectrum(fresh, score=True)
+    with pytest.raises(ValueError, match=r"has forgotten nothing: pass --checkpoint, .* holds no"):
+        analyze_forgetting(fresh, max_images=1)
 
 
 def test_checkpoint_of_another_backbone(cfg: DictConfig) -> None:

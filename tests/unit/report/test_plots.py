@@ -1,14 +1,14 @@
 """Figures show the numbers they are given, and nothing in them is cut off or on top of another."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.text import Text
+from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 from PIL import Image
 
@@ -28,49 +28,49 @@ def close_lines(count: int) -> dict[str, list[float | None]]:
     }
 
 
-def figures() -> dict[str, Figure]:
-    values = {name: np.logspace(0, -3, 48).tolist() for name in MATRICES}
-    moved: Mapping[str, float | None] = {n: 0.1 + 0.01 * len(n) for n in MATRICES}
-    return {
-        "spectra": plots.spectra(values, title=LONG, minor=4),
-        "one spectrum": plots.spectra({"fc": [2.0, 1.0, 0.0]}, title="One layer"),
-        "movement": plots.movement(
-            {"moved": moved, "share": moved}, title=LONG, chance={"share": (0.05, 0.1)}
-        ),
-        "features": plots.feature_change(
-            {
-                domain: {
-                    (end, count): [0, 0, *(count / 50 * (b + 1) for b in range(4))]
-                    for end in ("principal", "minor")
-                    for count in (1, 4, 16, 64)
-                }
-                for domain in DOMAINS
-            },
-            title=LONG,
-            first=2,
-        ),
-        "scores": plots.scores_without(
-            {
-                domain: {
-                    (end, count): 40 - count / 4 - place
-                    for end in ("principal", "minor")
-                    for count in (0, 1, 16, 64)
-                }
-                for place, domain in enumerate(DOMAINS)
-            },
-            title=LONG,
-            source="daytime-clear",
-        ),
-        "similarity": plots.similarity(
-            {"as read": close_lines(6), "raw": close_lines(6)},
-            title=LONG,
-            source="daytime-clear",
-            first=2,
-        ),
-    }
+VALUES = {name: np.logspace(0, -3, 48).tolist() for name in MATRICES}
+MOVED: Mapping[str, float | None] = {n: 0.1 + 0.01 * len(n) for n in MATRICES}
 
 
-FIGURES = list(figures())
+FIGURES: dict[str, Callable[[], Figure]] = {
+    "spectra": lambda: plots.spectra(VALUES, title=LONG, minor=4),
+    "one spectrum": lambda: plots.spectra({"fc": [2.0, 1.0, 0.0]}, title="One layer"),
+    "movement": lambda: plots.movement(
+        {"moved": MOVED, "share": MOVED}, title=LONG, chance={"share": (0.05, 0.1)}
+    ),
+    "features": lambda: plots.feature_change(
+        {
+            domain: {
+                (end, count): [0, 0, *(count / 50 * (b + 1) for b in range(4))]
+                for end in ("principal", "minor")
+                for count in (1, 4, 16, 64)
+            }
+            for domain in DOMAINS
+        },
+        title=LONG,
+        first=2,
+    ),
+    "scores": lambda: plots.scores_without(
+        {
+            domain: {
+                (end, count): 40 - count / 4 - place
+                for end in ("principal", "minor")
+                for count in (0, 1, 16, 64)
+            }
+            for place, domain in enumerate(DOMAINS)
+        },
+        title=LONG,
+        source="daytime-clear",
+    ),
+    "similarity": lambda: plots.similarity(
+        {"as read": close_lines(6), "raw": close_lines(6)},
+        title=LONG,
+        source="daytime-clear",
+        first=2,
+    ),
+}
+
+
 each = pytest.mark.parametrize("name", FIGURES)
 
 
@@ -93,7 +93,7 @@ def texts(figure: Figure) -> dict[Text, Bbox]:
 
 @each
 def test_no_text_is_cut_off(name: str) -> None:
-    figure = figures()[name]
+    figure = FIGURES[name]()
     page = figure.bbox
     for text, box in texts(figure).items():
         inside = box.x0 >= -1 and box.y0 >= -1 and box.x1 <= page.x1 + 1 and box.y1 <= page.y1 + 1
@@ -102,7 +102,7 @@ def test_no_text_is_cut_off(name: str) -> None:
 
 @each
 def test_no_text_lies_on_another(name: str) -> None:
-    found = list(texts(figures()[name]).items())
+    found = list(texts(FIGURES[name]()).items())
     for index, (one, box) in enumerate(found):
         for other, place in found[index + 1 :]:
             shared = Bbox.intersection(box, place)
@@ -112,8 +112,8 @@ def test_no_text_lies_on_another(name: str) -> None:
 
 @each
 def test_saved_twice_is_the_same(name: str, tmp_path: Path) -> None:
-    one = plots.save(figures()[name], tmp_path / "one", name)
-    two = plots.save(figures()[name], tmp_path / "two", name)
+    one = plots.save(FIGURES[name](), tmp_path / "one", name)
+    two = plots.save(FIGURES[name](), tmp_path / "two", name)
     assert [path.name for path in one] == [f"{name}.svg", f"{name}.png"]
     for first, second in zip(one, two, strict=True):
         assert first.read_bytes() == second.read_bytes()
@@ -154,6 +154,37 @@ def test_domain_without_any_value() -> None:
     assert "b" in [t.get_text() for t in texts(figure)]
 
 
+@pytest.mark.filterwarnings("error")  # matplotlib warns of a layout that it gives up
+def test_chance_is_shown_where_nothing_has_moved(tmp_path: Path) -> None:
+    figure = plots.movement(
+        {"share": {n: None for n in MATRICES}}, title="", chance={"share": (3, 3)}
+    )
+    assert figure.axes[0].get_ylim()[1] > 3
+    assert "chance" in [t.get_text() for t in texts(figure)]
+    plots.save(figure, tmp_path, "nothing")
+
+
+def test_domains_are_compared_at_one_scale() -> None:
+    changes = {
+        domain: {("minor", 1): [0.0, size], ("principal", 1): [0.0, 2 * size]}
+        for domain, size in zip(DOMAINS, (0.01, 0.1, 1, 10, 100), strict=True)
+    }
+    figure = plots.feature_change(changes, title="")
+    (limits,) = {axis.get_ylim() for axis in figure.axes}
+    assert limits[0] < 0.01
+    assert limits[1] > 200
+
+
+def test_leader_lines_end_beside_the_names() -> None:
+    figure = plots.similarity({"": close_lines(3)}, title="")
+    found = texts(figure)
+    for name in figure.axes[0].texts:
+        assert isinstance(name, Annotation)
+        assert name.arrow_patch is not None
+        tip = name.arrow_patch.get_window_extent()
+        assert tip.x1 <= found[name].x0 + 1
+
+
 def test_source_is_black_and_the_others_differ() -> None:
     figure = plots.similarity({"": close_lines(3)}, title="", source="daytime-clear")
     colours = [line.get_color() for line in figure.axes[0].get_lines()]
@@ -162,7 +193,7 @@ def test_source_is_black_and_the_others_differ() -> None:
 
 
 def test_older_files_survive_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    figure = figures()["one spectrum"]
+    figure = FIGURES["one spectrum"]()
     plots.save(figure, tmp_path, "plot")
     before = (tmp_path / "plot.svg").read_bytes()
 
