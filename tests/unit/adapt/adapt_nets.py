@@ -1,13 +1,18 @@
-"""A small transformer for the tests of this folder."""
+"""A small transformer for the tests of this folder, and how it is adapted."""
 
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 import torch
 from torch import Tensor, nn
 
+from sora_det.adapt import DoRA, LoRA, MiLoRA, PiSSA, RsLoRA, SoRA, adapter_parameters
+
 WIDTH = 16
+LOW_RANK: list[type[LoRA]] = [LoRA, RsLoRA, DoRA, SoRA, MiLoRA, PiSSA]
+low_rank_recipes = pytest.mark.parametrize("recipe", LOW_RANK)
 
 
 class Attention(nn.Module):
@@ -54,6 +59,15 @@ def tiny_vit(depth: int = 6, seed: int = 0) -> TinyViT:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return TinyViT(depth).eval()
+
+
+@torch.no_grad()
+def moved(net: nn.Module) -> nn.Module:
+    """Change the low-rank terms of `net`, as training would, and return it."""
+    generator = torch.Generator().manual_seed(0)
+    for _, factor in adapter_parameters(net):
+        factor.add_(torch.randn(factor.shape, generator=generator), alpha=0.1)
+    return net
 
 
 def tokens() -> Tensor:

@@ -6,19 +6,17 @@ from typing import Any
 
 import pytest
 import torch
-from adapt_nets import Block, left_alone, tiny_vit
+from adapt_nets import LOW_RANK, Block, left_alone, low_rank_recipes, tiny_vit
 from torch import nn
 
 from sora_det.adapt import (
     AdaptationError,
     BitFit,
-    DoRA,
     Frozen,
     Full,
     LoRA,
     MiLoRA,
     PiSSA,
-    RsLoRA,
     SoRA,
     blocks,
     every,
@@ -30,7 +28,6 @@ from sora_det.adapt import (
 )
 from sora_det.adapt.recipes import Recipe
 
-LOW_RANK: list[type[LoRA]] = [LoRA, RsLoRA, DoRA, SoRA, MiLoRA, PiSSA]
 EVERY: dict[str, Callable[[], Recipe]] = {
     **{cls.__name__: lambda cls=cls: cls(rank=2) for cls in LOW_RANK},
     "official": lambda: SoRA(rank=2, start="official"),
@@ -38,7 +35,6 @@ EVERY: dict[str, Callable[[], Recipe]] = {
     "Full": Full,
     "Frozen": Frozen,
 }
-low_rank_recipes = pytest.mark.parametrize("recipe", LOW_RANK)
 every_recipe = pytest.mark.parametrize("make", EVERY.values(), ids=EVERY)
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from adapt_nets import tiny_vit
-from torch import Tensor, nn
+from adapt_nets import low_rank_recipes, moved, tiny_vit
+from torch import Tensor
 from torch.testing import assert_close
 
 from sora_det.adapt import (
@@ -15,12 +15,9 @@ from sora_det.adapt import (
     DoRA,
     Full,
     LoRA,
-    MiLoRA,
     PiSSA,
-    RsLoRA,
     SoRA,
     adapted_layers,
-    adapter_parameters,
     blocks,
     merge,
 )
@@ -28,20 +25,9 @@ from sora_det.adapt.movement import movement, movements, original_weight
 from sora_det.adapt.recipes import Recipe
 from sora_det.adapt.weights import part_names
 
-LOW_RANK: list[type[LoRA]] = [SoRA, MiLoRA, PiSSA, LoRA, RsLoRA, DoRA]
-low_rank_recipes = pytest.mark.parametrize("recipe", LOW_RANK)
-
 
 def diagonal(*values: float) -> Tensor:
     return torch.diag(torch.tensor(values, dtype=torch.float64))
-
-
-@torch.no_grad()
-def moved(net: nn.Module) -> nn.Module:
-    generator = torch.Generator().manual_seed(0)
-    for _, factor in adapter_parameters(net):
-        factor.add_(torch.randn(factor.shape, generator=generator), alpha=0.1)
-    return net
 
 
 def test_change_in_the_weakest_directions() -> None:

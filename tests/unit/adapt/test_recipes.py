@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from adapt_nets import left_alone, tiny_vit, tokens
+from adapt_nets import LOW_RANK, left_alone, low_rank_recipes, tiny_vit, tokens
 from torch import Tensor, nn
 from torch.testing import assert_close
 
@@ -37,8 +37,6 @@ from sora_det.adapt import (
 from sora_det.adapt.recipes import Recipe
 
 Made = Callable[..., SoRA]
-LOW_RANK: list[type[LoRA]] = [LoRA, RsLoRA, DoRA, SoRA, MiLoRA, PiSSA]
-low_rank_recipes = pytest.mark.parametrize("recipe", LOW_RANK)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from adapt_nets import left_alone, tiny_vit, tokens
+from adapt_nets import left_alone, low_rank_recipes, moved, tiny_vit, tokens
 from torch import Tensor, nn
 from torch.testing import assert_close
 
@@ -15,12 +15,8 @@ from sora_det.adapt import (
     AdaptationError,
     DoRA,
     LoRA,
-    MiLoRA,
-    PiSSA,
-    RsLoRA,
     SoRA,
     adapted_layers,
-    adapter_parameters,
     blocks,
     every,
     leaf,
@@ -30,20 +26,9 @@ from sora_det.adapt.movement import movements
 from sora_det.adapt.spectrum import effective_rank, exchanged, find_ends, reduced, spectra
 from sora_det.adapt.weights import linear_layers, part_names
 
-LOW_RANK: list[type[LoRA]] = [SoRA, MiLoRA, PiSSA, LoRA, RsLoRA, DoRA]
-low_rank_recipes = pytest.mark.parametrize("recipe", LOW_RANK)
-
 
 def diagonal(*values: float) -> Tensor:
     return torch.diag(torch.tensor(values, dtype=torch.float64))
-
-
-@torch.no_grad()
-def moved(net: nn.Module) -> nn.Module:
-    generator = torch.Generator().manual_seed(0)
-    for _, factor in adapter_parameters(net):
-        factor.add_(torch.randn(factor.shape, generator=generator), alpha=0.1)
-    return net
 
 
 # Spectra
