@@ -189,8 +189,11 @@ def _build(
     options: dict[str, Any] = {"num_classes": 0, "global_pool": "", **kwargs}
     if not timm.models.is_model_in_modules(name.partition(".")[0], SAM):
         options.setdefault("dynamic_img_size", True)  # SAM takes any size without being told
-    with torch.device("meta"):
-        native: TimmViT = timm.create_model(name, **options)  # only its shapes are looked at
+    try:
+        with torch.device("meta"):
+            native: TimmViT = timm.create_model(name, **options)  # only its shapes are looked at
+    except TypeError as error:
+        raise ValueError(f"{name} is no plain ViT, or does not take all of {options}") from error
     patch = patch_size or check_plain(native)
     size = _image_size(img_size, patch)
     if size is None:

@@ -54,6 +54,8 @@ def test_unknown_name_brings_near_ones() -> None:
 def test_other_networks_are_refused() -> None:
     with pytest.raises(ValueError, match="is not a plain ViT"):
         vit("swin_tiny_patch4_window7_224", random_init=True, patch_size=None, img_size=224)
+    with pytest.raises(ValueError, match="resnet18 is no plain ViT, or does not take all of"):
+        vit("resnet18", random_init=True, patch_size=None)
 
 
 def test_missing_file(tmp_path: Path) -> None:
