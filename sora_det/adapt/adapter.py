@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from .dora import DoRALinear
 from .errors import AdaptationError
 from .inject import find
-from .low_rank import Adapted, Added, LowRankLinear, Split, in_groups, residual
+from .low_rank import Adapted, Added, LowRankLinear, Split, finite, in_groups, residual
 from .record import Adaptation, base_name, digests, recall, remember
 from .state import adapted_layers, adapter_parameters
 
@@ -32,6 +32,8 @@ class LayerInfo:
         groups: parts stacked in the weight's rows, 3 for a fused qkv.
         scale: factor s of the low-rank term, positive, within float32.
         moved: whether the start of the term was taken out of the original weight.
+        differences: of such a layer, whether the tensors are [up - up0, up0] and
+            [down; down - down0] in place of [up, -up0] and [down; down0].
 
     Raises:
         AdaptationError: a value that is no such number.
@@ -41,14 +43,16 @@ class LayerInfo:
     groups: int
     scale: float
     moved: bool
+    differences: bool = False
 
     def __post_init__(self) -> None:
         counts = all(type(value) is int and value >= 1 for value in (self.rank, self.groups))
         scale = type(self.scale) in (int, float) and 0 < self.scale <= LARGEST
-        if not counts or not scale or type(self.moved) is not bool:
+        flags = type(self.moved) is bool and type(self.differences) is bool
+        if not counts or not scale or not flags or (self.differences and not self.moved):
             raise AdaptationError(
-                "rank and groups are whole numbers from 1 on, scale is positive, moved is true or "
-                f"false; got {self}"
+                "rank and groups are whole numbers from 1 on, scale is positive, moved and "
+                f"differences are true or false, the latter only where moved; got {self}"
             )
 
 
@@ -80,7 +84,7 @@ class Adapter:
         for name, value in self.tensors.items():
             if value.dtype not in (*DTYPES, *COUNTS) or (value.dtype in COUNTS and name not in own):
                 raise AdaptationError(f"{name} is of type {value.dtype}: only floats are adapted")
-        bad = [name for name, value in self.tensors.items() if not _finite(value)]
+        bad = [name for name, value in self.tensors.items() if not finite(value)]
         if bad:
             raise AdaptationError(
                 f"{len(bad)} tensors of the adapter hold NaN or infinity, such as {bad[0]}: the "
@@ -101,17 +105,21 @@ class Adapter:
 def collect(net: nn.Module) -> Adapter:
     """Return what training changed in `net`: low-rank terms and all other tensors that train.
 
+    These are those that the recipe set free and those that require a gradient now. A compiled
+    network gives what the one inside has.
+
     The running statistics of batch norms go with them. Other buffers are taken to be constant.
 
     Raises:
         AdaptationError: `net` is not adapted, nothing in it is trained, or values are not finite.
     """
+    net = getattr(net, "_orig_mod", net)  # of torch.compile
     adaptation = recall(net)
     if adaptation is None:
         inside = [name for name, module in net.named_modules() if recall(module) is not None]
         hint = f"give its {inside[0]} instead" if inside else "call a recipe such as SoRA() on it"
         raise AdaptationError(f"this {type(net).__name__} carries no adaptation: {hint}")
-    if adaptation.method != "Frozen" and not any(p.requires_grad for p in net.parameters()):
+    if adaptation.method == "inject" and not any(p.requires_grad for p in net.parameters()):
         raise AdaptationError(
             "no parameter requires a gradient, so that it is unknown which were trained: save "
             "before freezing the network"
@@ -126,7 +134,7 @@ def collect(net: nn.Module) -> Adapter:
         tensors[f"{name}.up"], tensors[f"{name}.down"] = layer.change()
         if isinstance(module, DoRALinear):
             tensors[f"{name}.magnitude"] = module.magnitude
-    tensors.update(_trained(net))
+    tensors.update(_trained(net, adaptation.trained))
     known = {name: adaptation.digests.get(name, "") for name in layers}
     return Adapter(
         replace(adaptation, digests={**adaptation.digests, **known}),
@@ -172,15 +180,16 @@ def attach(net: nn.Module, adapter: Adapter, *, check: bool = True) -> nn.Module
     trained = [p for _, p in adapter_parameters(net)] + [state[name] for name in own]
     for tensor in trained:
         tensor.requires_grad_(isinstance(tensor, nn.Parameter))
-    remember(net, adaptation)
+    names = tuple(name for name in own if isinstance(state[name], nn.Parameter))
+    remember(net, replace(adaptation, trained=names))
     return net
 
 
-def _trained(net: nn.Module) -> Iterator[tuple[str, Tensor]]:
+def _trained(net: nn.Module, known: tuple[str, ...]) -> Iterator[tuple[str, Tensor]]:
     """Yield what trains beside low-rank terms, and what batch norms gather."""
     factors = {id(parameter) for _, parameter in adapter_parameters(net)}
     for name, parameter in net.named_parameters():
-        if parameter.requires_grad and id(parameter) not in factors:
+        if (parameter.requires_grad or name in known) and id(parameter) not in factors:
             yield name, parameter
     for prefix, module in net.named_modules():
         if isinstance(module, _BatchNorm):
@@ -249,7 +258,7 @@ def _check_own(net: nn.Module, own: Mapping[str, Tensor]) -> None:
                 f"{name} has shape {tuple(state[name].shape)}, in the adapter {tuple(value.shape)}"
             )
         kind = state[name].dtype
-        if kind.is_floating_point != value.is_floating_point() or not _finite(value.to(kind)):
+        if kind.is_floating_point != value.is_floating_point() or not finite(value.to(kind)):
             raise AdaptationError(
                 f"{name} is of type {kind}, which cannot hold the adapter's {value.dtype}"
             )
@@ -258,16 +267,11 @@ def _check_own(net: nn.Module, own: Mapping[str, Tensor]) -> None:
 def _check_built(layers: Mapping[str, Adapted]) -> None:
     for name, layer in layers.items():
         for part, value in layer.state_dict().items():
-            if not _finite(value):
+            if not finite(value):
                 raise AdaptationError(
                     f"{name}.{part} would not be finite in {value.dtype}: look at the network's "
                     "weights, or give it a wider type"
                 )
-
-
-def _finite(values: Tensor) -> bool:
-    # The extremes of a large tensor are found much faster than a mask of it is made.
-    return values.numel() == 0 or all(bool(end.isfinite()) for end in values.aminmax())
 
 
 def _check_base(net: nn.Module, adaptation: Adaptation) -> Adaptation:
@@ -291,6 +295,33 @@ def _check_base(net: nn.Module, adaptation: Adaptation) -> Adaptation:
     return found
 
 
+def in_differences(adapter: Adapter) -> Adapter:
+    """Return the same change, in tensors that survive rounding; see `LayerInfo.differences`."""
+    tensors, layers = dict(adapter.tensors), dict(adapter.layers)
+    for name, info in adapter.layers.items():
+        if info.moved and not info.differences:
+            up, down = tensors[f"{name}.up"], tensors[f"{name}.down"]
+            now, start = _now_and_start(info, up, down)
+            assert start is not None
+            tensors[f"{name}.up"] = torch.cat([now[0] - start[0], start[0]], 2)
+            tensors[f"{name}.down"] = torch.cat([now[1], now[1] - start[1]], 1)
+            layers[name] = replace(info, differences=True)
+    return replace(adapter, tensors=tensors, layers=layers)
+
+
+def _now_and_start(
+    info: LayerInfo, up: Tensor, down: Tensor
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor] | None]:
+    """Return the low-rank term of now, and that of the start if it was taken out of the weight."""
+    first_up, first_down = up[:, :, : info.rank], down[:, : info.rank]
+    if not info.moved:
+        return (first_up, first_down), None
+    last_up, last_down = up[:, :, info.rank :], down[:, info.rank :].contiguous()
+    if info.differences:
+        return (first_up + last_up, first_down), (last_up, first_down - last_down)
+    return (first_up, first_down), (-last_up, last_down)
+
+
 def _build(name: str, linear: nn.Linear, adapter: Adapter) -> Adapted:
     info, weight = adapter.layers[name], linear.weight.detach()
     kind = torch.promote_types(weight.dtype, torch.float32)
@@ -298,9 +329,8 @@ def _build(name: str, linear: nn.Linear, adapter: Adapter) -> Adapted:
         adapter.tensors[f"{name}.{part}"].to(weight.device, kind) for part in ("up", "down")
     )
     parts = in_groups(weight, info.groups)
-    now = up[:, :, : info.rank], down[:, : info.rank]
-    if info.moved:
-        start = -up[:, :, info.rank :], down[:, info.rank :].contiguous()
+    now, start = _now_and_start(info, up, down)
+    if start is not None:
         split = Split(residual(parts, *start, info.scale), *start)
     else:
         split = Added(parts.clone(), *now)

@@ -1,7 +1,7 @@
 """Put a low-rank method into the late blocks of a transformer."""
 
 import logging
-from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -10,9 +10,9 @@ from .decompose import Plan, Progress, check_plans
 from .errors import AdaptationError
 from .inject import check_leaves, find, inject
 from .low_rank import Adapted, Split, check_finite, in_groups
-from .record import Adaptation, base_name, digests, recall
+from .record import Adaptation, base_name, digests, recall, remember
 from .select import FUSED_PARTS, block_index, blocks, every, leaf
-from .state import adapted_layers, trainable
+from .state import adapted_layers, adapter_parameters, trainable
 
 logger = logging.getLogger(__name__)
 
@@ -65,12 +65,18 @@ def adapt_blocks(
     record = Adaptation(name, originals, base_name(net), method.options(), first)
     inject(net, select=layers.__contains__, wrap=wrap, record=record)
     _freeze_rest(net, train_bias=method.train_bias)
+    own = {id(parameter) for _, parameter in adapter_parameters(net)}
+    trained = [n for n, p in net.named_parameters() if p.requires_grad and id(p) not in own]
+    remember(net, replace(record, trained=tuple(trained)))
     logger.info("%s in the blocks from %d on: %s", method, first, trainable(net))
     return net
 
 
 def check_plain(net: nn.Module) -> None:
-    """Raise AdaptationError if `net` is adapted already: what that froze and trained would mix."""
+    """Raise AdaptationError for values that are not finite, or if `net` is adapted already.
+
+    What two adaptations freeze and train would mix.
+    """
     before = recall(net)
     count = len(adapted_layers(net))
     if before is not None or count:
@@ -79,15 +85,19 @@ def check_plain(net: nn.Module) -> None:
             f"this {type(net).__name__} is adapted already{how} ({count} layers): build it anew, "
             "or merge() it first"
         )
+    check_values(net)
 
 
-def check_layers(net: nn.Module, layers: Iterable[str]) -> None:
-    """Raise AdaptationError, with the layer's name, for a weight that is not finite."""
-    for name in layers:
+def check_values(net: nn.Module) -> None:
+    """Raise AdaptationError for a tensor of `net` that is not finite, or not there at all."""
+    for name, value in net.state_dict().items():
+        if value.is_meta:
+            raise AdaptationError(f"{name} has no values yet (device meta): load weights first")
         try:
-            check_finite(net.get_parameter(f"{name}.weight"))
+            if value.is_floating_point():
+                check_finite(value)
         except AdaptationError as error:
-            raise AdaptationError(f"layer {name}: {error}") from error
+            raise AdaptationError(f"{name}: {error}") from error
 
 
 def first_block(net: nn.Module, start_block: int | None) -> int:
@@ -98,6 +108,8 @@ def first_block(net: nn.Module, start_block: int | None) -> int:
             f"{type(net).__name__} has no blocks.0, blocks.1, ...: use inject() itself"
         )
     first = depth // 3 if start_block is None else start_block
+    if type(first) is not int:
+        raise AdaptationError(f"start_block must be a whole number, got {start_block!r}")
     if not 0 <= first < depth:
         raise AdaptationError(f"start_block must be 0..{depth - 1} for {depth} blocks, got {first}")
     return first

@@ -10,18 +10,19 @@ A file is a safetensors file. Under the key "sora_det" of its metadata stands a 
     start_block   first adapted block, or null
     targets       last name components of the adapted layers
     layers        by name: digest (of the weight before), and for low-rank layers also rank, groups,
-                  scale, moved
+                  scale, moved, differences
     checksum      SHA-256 over the header without it, and all tensors
 
 A low-rank layer has two tensors, `<layer>.up` (group, out / group, R) and `<layer>.down`
 (group, R, in); its weight in group g is original[g] + scale * up[g] @ down[g]. If the start of the
 low-rank term was taken out of the weight (`moved`), R is twice the rank and the tensors are
-[up, -start of up] and [down; start of down]. DoRA adds `<layer>.magnitude` (out,), the lengths to
-which it brings the rows of that weight. All other tensors, biases for instance, replace those of
-the same name in the network.
+[up, -start of up] and [down; start of down]. Types narrower than float32 would lose the small
+difference of the two, so that files of such types hold [up - start of up, start of up] and
+[down; down - start of down] (`differences`), the same product. DoRA adds `<layer>.magnitude`
+(out,), the lengths to which it brings the rows of that weight. All other tensors, biases for
+instance, replace those of the same name in the network.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -32,10 +33,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from .adapter import DTYPES, Adapter, LayerInfo, attach, collect
+from .adapter import DTYPES, Adapter, LayerInfo, attach, collect, in_differences
 from .errors import AdaptationError
 from .record import Adaptation
-from .store import write_tensors
+from .store import checksum, write_tensors
 
 FORMAT = 1
 METADATA_KEY = "sora_det"
@@ -58,7 +59,8 @@ def write_adapter(adapter: Adapter, file: str | Path, *, dtype: torch.dtype | No
         adapter: what to write.
         file: by custom with the ending .safetensors.
         dtype: of the stored tensors, None to keep what they have. torch.bfloat16 halves the file
-            and rounds what it stores to 3 digits; the original weights keep theirs.
+            and rounds what was trained to 3 digits: of a low-rank layer its change, of `Full` the
+            weights themselves. DoRA's lengths keep their type.
 
     Raises:
         AdaptationError: another dtype, or one too narrow for the values.
@@ -67,7 +69,8 @@ def write_adapter(adapter: Adapter, file: str | Path, *, dtype: torch.dtype | No
     if dtype is not None:
         if dtype not in DTYPES:
             raise AdaptationError(f"adapters are stored as one of {DTYPES}, not as {dtype}")
-        cast = {n: t.to(dtype) if t.is_floating_point() else t for n, t in adapter.tensors.items()}
+        adapter = in_differences(adapter) if dtype.itemsize < 4 else adapter
+        cast = {n: t.to(dtype) if _cast(n, t) else t for n, t in adapter.tensors.items()}
         adapter = replace(adapter, tensors=cast)
     header = _header(adapter.adaptation, adapter.layers)
     header["checksum"] = _checksum(header, adapter.tensors)
@@ -174,6 +177,10 @@ def _parse(text: str | None, name: str) -> dict[str, Any]:
     return dict(header)
 
 
+def _cast(name: str, value: Tensor) -> bool:
+    return value.is_floating_point() and not name.endswith(".magnitude")
+
+
 def _header(adaptation: Adaptation, infos: Mapping[str, LayerInfo]) -> dict[str, Any]:
     layers: dict[str, dict[str, Any]] = {n: {"digest": d} for n, d in adaptation.digests.items()}
     for name, info in infos.items():
@@ -194,10 +201,4 @@ def _header(adaptation: Adaptation, infos: Mapping[str, LayerInfo]) -> dict[str,
 
 def _checksum(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     rest = {key: value for key, value in header.items() if key != "checksum"}
-    found = hashlib.sha256(json.dumps(rest, sort_keys=True).encode())
-    for name in sorted(tensors):
-        value = tensors[name].contiguous()
-        kind = str(value.dtype).removeprefix("torch.")
-        found.update(f"\n{name} {kind} {list(value.shape)}\n".encode())
-        found.update(value.reshape(-1).view(torch.uint8).numpy().data)
-    return found.hexdigest()
+    return checksum(json.dumps(rest, sort_keys=True), tensors)

@@ -20,7 +20,7 @@ def inject(
     """Replace every selected Linear layer by `wrap(name, layer)` and return their names.
 
     All replacements are made before the first is put in place: if one fails, `net` is as before.
-    What was done is kept in `net.adaptation`, for adapter files: `record`, or digests of the
+    What was done is kept in `net.sora_adaptation`, for adapter files: `record`, or digests of the
     weights as they were.
 
     Raises:
@@ -60,14 +60,21 @@ def find(net: nn.Module, *, select: Select) -> dict[str, nn.Linear]:
         )
     parameters = list(net.named_parameters(remove_duplicate=False))
     for name, layer in chosen.items():
+        if not isinstance(layer._parameters.get("weight"), nn.Parameter):
+            raise AdaptationError(
+                f"the weight of {name} is computed by a parametrization: remove it first"
+            )
         shared = [other for other, module in linears.items() if module is layer]
         if len(shared) > 1:
             raise AdaptationError(
                 f"one layer has several names, adapt it by hand: {', '.join(shared)}"
             )
-        tied = [n for n, p in parameters if p is layer.weight and n != f"{name}.weight"]
-        if tied:
-            raise AdaptationError(f"the weight of {name} is tied to {tied[0]}, adapt it by hand")
+        for part, own in (("weight", layer.weight), ("bias", layer.bias)):
+            tied = [n for n, p in parameters if p is own and n != f"{name}.{part}"]
+            if tied:
+                raise AdaptationError(
+                    f"the {part} of {name} is tied to {tied[0]}, adapt it by hand"
+                )
     return chosen
 
 

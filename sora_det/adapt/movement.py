@@ -25,6 +25,8 @@ from .weights import (
     steps,
 )
 
+ROUNDING = 1e-7  # of a weight's norm
+
 
 @dataclass(frozen=True)
 class Overlap:
@@ -51,7 +53,8 @@ class Movement:
         norm: Frobenius norm of W.
         change: Frobenius norm of W_now - W.
         relative: change / norm; None if W is 0.
-        effective_rank: of W_now - W, see `effective_rank`; 0 if nothing has moved.
+        effective_rank: of W_now - W, see `effective_rank`; 0 if nothing has moved: a change below
+            1e-7 of W is what rounding does.
         rank: number of singular directions of W in each of the two subspaces below.
         minor: share in those of the smallest singular values; None if nothing has moved.
         principal: share in those of the largest; None if nothing has moved.
@@ -86,14 +89,16 @@ def movement(name: str, original: Tensor, change: Tensor, *, rank: int) -> Movem
     check_named(name, torch.stack([original, change]))
     out, inner = change.shape
     norm, moved = float(original.norm()), float(change.norm())
-    overlaps = [_overlap(original, change, rank, end) for end in ("minor", "principal")]
+    still = moved <= ROUNDING * norm
+    ends: tuple[End, End] = ("minor", "principal")
+    overlaps = [None if still else _overlap(original, change, rank, end) for end in ends]
     return Movement(
         name=name,
         shape=(out, inner),
         norm=norm,
         change=moved,
         relative=moved / norm if norm else None,
-        effective_rank=effective_rank(torch.linalg.svdvals(change)),
+        effective_rank=0.0 if still else effective_rank(torch.linalg.svdvals(change)),
         rank=rank,
         minor=overlaps[0],
         principal=overlaps[1],
@@ -168,11 +173,9 @@ def _before(name: str, layer: nn.Module, original: nn.Module | None) -> Tensor:
     return effective_weight(found[name])
 
 
-def _overlap(original: Tensor, change: Tensor, rank: int, end: End) -> Overlap | None:
+def _overlap(original: Tensor, change: Tensor, rank: int, end: End) -> Overlap:
     u, _, vh = triplets(original, rank, end=end)
     energy = float(change.square().sum())
-    if energy == 0:
-        return None
     left, right = u.mT @ change, change @ vh.mT
     inside = u.mT @ right
     shares = (min(float(part.square().sum()) / energy, 1.0) for part in (left, right, inside))

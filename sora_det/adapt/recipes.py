@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from .apply import adapt_blocks, check_layers, check_plain, first_block
+from .apply import adapt_blocks, check_plain, first_block
 from .decompose import Plan, Progress, split_again, split_all
 from .dora import DoRALinear
 from .errors import AdaptationError
@@ -20,7 +20,7 @@ from .files import load_adapter
 from .inject import find
 from .lora import start_at_zero
 from .low_rank import Adapted, LowRankLinear, Split, Start
-from .record import Adaptation, base_name, digests, remember
+from .record import Adaptation, base_name, digests, remember, trained_names
 from .select import blocks
 from .sora import add_minor_of_random, split_minor, split_principal
 from .start_file import read_start, write_start
@@ -113,6 +113,8 @@ def _whole(value: Any, *, least: int) -> bool:
 
 def _checked_targets(targets: Sequence[str]) -> tuple[str, ...]:
     if isinstance(targets, str):  # Python takes it for a list of letters
+        raise AdaptationError(f"targets must be a list of names, got {targets!r}")
+    if not all(isinstance(name, str) for name in targets):
         raise AdaptationError(f"targets must be a list of names, got {targets!r}")
     if not targets:
         raise AdaptationError("targets must name a layer; None means all of a block")
@@ -230,6 +232,13 @@ class SoRA(LoRA):
         begun = time.perf_counter()
         splits = split_all(plans, start, progress=progress)
         logger.info("decomposed %d layers in %.1f s", len(plans), time.perf_counter() - begun)
+        dead = [name for name, split in splits.items() if not split.up.any()]
+        if dead:
+            logger.warning(
+                "%d layers have zeros for components, so that they cannot train, such as %s",
+                len(dead),
+                dead[0],
+            )
         if self.start_file:
             write_start(self.start_file, key, {n: (s.up, s.down) for n, s in splits.items()})
         return splits
@@ -268,14 +277,14 @@ class BitFit:
         first = first_block(net, self.start_block)
         select = blocks(first)
         layers = find(net, select=select)
-        check_layers(net, layers)
-        biases = [p for n, p in net.named_parameters() if select(n) and n.endswith("bias")]
+        biases = {n: p for n, p in net.named_parameters() if select(n) and n.endswith("bias")}
         if not biases:
             raise AdaptationError(f"there is no bias in the blocks from {first} on: nothing trains")
         originals, options = digests(net, layers), {"start_block": self.start_block}
-        remember(net, Adaptation("BitFit", originals, base_name(net), options, first))
+        record = Adaptation("BitFit", originals, base_name(net), options, first, tuple(biases))
+        remember(net, record)
         net.requires_grad_(False)
-        for bias in biases:
+        for bias in biases.values():
             bias.requires_grad_(True)
         logger.info("%s in blocks from %d: %s", self, first, trainable(net))
         return net
@@ -289,8 +298,7 @@ class Frozen:
 
     def __call__(self, net: nn.Module, *, progress: Progress[Any] | None = None) -> nn.Module:
         check_plain(net)
-        check_layers(net, _linears(net))
-        remember(net, Adaptation("Frozen", {}, base_name(net)))
+        remember(net, Adaptation("Frozen", digests(net, _linears(net)), base_name(net)))
         return net.requires_grad_(False)
 
     def __repr__(self) -> str:
@@ -302,9 +310,8 @@ class Full:
 
     def __call__(self, net: nn.Module, *, progress: Progress[Any] | None = None) -> nn.Module:
         check_plain(net)
-        layers = _linears(net)
-        check_layers(net, layers)
-        remember(net, Adaptation("Full", digests(net, layers), base_name(net)))
+        originals = digests(net, _linears(net))
+        remember(net, Adaptation("Full", originals, base_name(net), trained=trained_names(net)))
         return net
 
     def __repr__(self) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-ATTRIBUTE = "adaptation"
+ATTRIBUTE = "sora_adaptation"  # networks have modules called adaptation
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,8 @@ class Adaptation:
         base: name of the pretrained network, in words.
         options: the method's arguments, plain values.
         start_block: the first adapted block, if that is how the layers were chosen.
+        trained: names of the network's own parameters that were set free to train, biases for
+            instance; kept so that they are saved even if somebody has frozen them since.
     """
 
     method: str
@@ -29,6 +31,7 @@ class Adaptation:
     base: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     start_block: int | None = None
+    trained: tuple[str, ...] = ()
 
     @property
     def fingerprint(self) -> str:
@@ -69,7 +72,14 @@ def remember(net: nn.Module, adaptation: Adaptation) -> None:
 
 def recall(net: nn.Module) -> Adaptation | None:
     """Return how `net` itself was adapted, if it was."""
-    return getattr(net, ATTRIBUTE, None)
+    # Of the module itself: a compiled network passes questions on to the one inside.
+    found = vars(net).get(ATTRIBUTE)
+    return found if isinstance(found, Adaptation) else None
+
+
+def trained_names(net: nn.Module) -> tuple[str, ...]:
+    """Return the names of all parameters of `net` that require gradients."""
+    return tuple(name for name, parameter in net.named_parameters() if parameter.requires_grad)
 
 
 def forget(net: nn.Module) -> None:

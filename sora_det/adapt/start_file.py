@@ -10,7 +10,7 @@ import torch.distributed as dist
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from .store import write_tensors
+from .store import checksum, write_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -30,16 +30,19 @@ def read_start(file: str | Path, key: Mapping[str, Any]) -> dict[str, Factors] |
         return None
     try:
         with safe_open(path, framework="pt") as stored:
-            if (stored.metadata() or {}).get(KEY) != _text(key):
+            head = (stored.metadata() or {}).get(KEY, "")
+            if not head.startswith(_text(key)):
                 logger.info("%s belongs to other weights or settings: it is made anew", path)
                 return None
-            layers = sorted({name.rpartition(".")[0] for name in stored.keys()})
-            return {
-                n: (stored.get_tensor(f"{n}.up"), stored.get_tensor(f"{n}.down")) for n in layers
-            }
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}
+        if head != _head(key, tensors):
+            logger.warning("%s is damaged (its checksum differs): it is made anew", path)
+            return None
     except SafetensorError as error:
         logger.warning("%s cannot be read and is made anew (%s)", path, error)
         return None
+    layers = sorted({name.rpartition(".")[0] for name in tensors})
+    return {name: (tensors[f"{name}.up"], tensors[f"{name}.down"]) for name in layers}
 
 
 def write_start(file: str | Path, key: Mapping[str, Any], factors: Mapping[str, Factors]) -> None:
@@ -49,7 +52,12 @@ def write_start(file: str | Path, key: Mapping[str, Any], factors: Mapping[str, 
     tensors = {}
     for name, (up, down) in factors.items():
         tensors[f"{name}.up"], tensors[f"{name}.down"] = up, down
-    write_tensors(file, tensors, {KEY: _text(key)})
+    write_tensors(file, tensors, {KEY: _head(key, tensors)})
+
+
+def _head(key: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    # One entry for both: safetensors writes several in any order.
+    return f"{_text(key)}\n{checksum(_text(key), tensors)}"
 
 
 def _text(key: Mapping[str, Any]) -> str:

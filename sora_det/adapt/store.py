@@ -1,9 +1,11 @@
 """Write tensors to disk, all or nothing."""
 
+import hashlib
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
@@ -32,3 +34,14 @@ def write_tensors(
         (ordinary := Path(folder) / "ordinary").touch()
         whole.chmod(ordinary.stat().st_mode)  # safetensors hides its files from other users
         whole.replace(path)
+
+
+def checksum(head: str, tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 over a text and all tensors: names, types, shapes and bytes."""
+    found = hashlib.sha256(head.encode())
+    for name in sorted(tensors):
+        value = tensors[name].detach().cpu().contiguous()
+        kind = str(value.dtype).removeprefix("torch.")
+        found.update(f"\n{name} {kind} {list(value.shape)}\n".encode())
+        found.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()

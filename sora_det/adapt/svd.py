@@ -61,6 +61,7 @@ def triplets(
     check_solver(solver, end)
     check_weight(weight, rank)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else weight.device))
+    place = torch.device("cpu") if place.type == "mps" else place  # which has no float64
     # A GPU takes many matrices at once; on a CPU one after the other is faster.
     pieces = weight.reshape(-1, *weight.shape[-2:]).split(GPU_BATCH if place.type == "cuda" else 1)
     found = [_FIND[solver](piece.to(place).double(), rank, end) for piece in pieces]

@@ -287,7 +287,7 @@ def test_base_of_an_imported_adapter_is_not_checked(
     with caplog.at_level(logging.WARNING, logger="sora_det"):
         net = attach(vit(), adapter)
     assert "LoRA adapter has no fingerprint: whether vit_tiny_patch16_224 is its" in caplog.text
-    assert net.adaptation.fingerprint
+    assert net.sora_adaptation.fingerprint
 
 
 @recipes

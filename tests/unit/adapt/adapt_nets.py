@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sora_det.adapt import DoRA, LoRA, MiLoRA, PiSSA, RsLoRA, SoRA, adapter_parameters
+from sora_det.adapt.record import ATTRIBUTE
 
 WIDTH = 16
 LOW_RANK: list[type[LoRA]] = [LoRA, RsLoRA, DoRA, SoRA, MiLoRA, PiSSA]
@@ -81,7 +82,7 @@ def left_alone(net: nn.Module) -> Iterator[None]:
     def state() -> tuple[object, ...]:
         trained = {n: (p.requires_grad, id(p)) for n, p in net.named_parameters()}
         types = {n: (type(m), m.training) for n, m in net.named_modules(remove_duplicate=False)}
-        return trained, types, getattr(net, "adaptation", None)
+        return trained, types, vars(net).get(ATTRIBUTE)
 
     before, values = state(), copy.deepcopy(net.state_dict())
     yield

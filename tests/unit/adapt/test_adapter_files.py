@@ -125,9 +125,9 @@ def test_comes_back(
     assert list(again.state_dict()) == list(net.state_dict())
     for name, value in net.state_dict().items():
         assert_close(again.state_dict()[name], value, msg=name, **TIGHT)
-    assert (again.adaptation.method, again.adaptation.digests) == (
-        net.adaptation.method,
-        net.adaptation.digests,
+    assert (again.sora_adaptation.method, again.sora_adaptation.digests) == (
+        net.sora_adaptation.method,
+        net.sora_adaptation.digests,
     )
     plain, other = merge(again).state_dict(), merge(net).state_dict()
     for name, value in other.items():
@@ -294,7 +294,7 @@ def test_fingerprint_covers_the_adapted_matrices_only(saved: Path) -> None:
         net.embed.weight.zero_()
         net.blocks[0].attn.qkv.weight.zero_()  # before the first adapted block
         net.blocks[3].norm1.weight.fill_(3)
-    assert load_adapter(net, saved).adaptation.fingerprint == read_header(saved)["fingerprint"]
+    assert load_adapter(net, saved).sora_adaptation.fingerprint == read_header(saved)["fingerprint"]
 
 
 def test_another_base_is_refused(saved: Path) -> None:
@@ -492,7 +492,7 @@ EDITS: dict[str, tuple[Edit, str]] = {
     "infinite scale": (put_layer("scale", float("inf")), "scale is positive"),
     "scale beyond float32": (put_layer("scale", 1e39), "scale is positive"),
     "scale beyond float64": (put_layer("scale", 10**400), "scale is positive"),
-    "moved": (put_layer("moved", 1), "moved is true or false"),
+    "moved": (put_layer("moved", 1), "moved and differences are true or false"),
     "not moved": (put_layer("moved", False), "do not fit"),
     "unknown entry": (put_layer("novel", 1), "incomplete: TypeError"),
     "no scale": (lambda header, _: header["layers"][LAYER].pop("scale"), "incomplete: TypeErr"),
@@ -611,9 +611,11 @@ def test_network_without_adaptation(tmp_path: Path) -> None:
     outer = nn.ModuleDict({"net": SoRA(rank=2)(net)})
     with pytest.raises(AdaptationError, match="carries no adaptation: give its net instead"):
         save_adapter(outer, file)
-    net.requires_grad_(False)
+    by_hand = tiny_vit()
+    inject(by_hand, select=leaf("fc1"), wrap=lambda _, linear: linear)
+    by_hand.requires_grad_(False)
     with pytest.raises(AdaptationError, match="unknown which were trained: save before freezing"):
-        save_adapter(net, file)
+        save_adapter(by_hand, file)
     assert not list(tmp_path.iterdir())
 
 
@@ -705,3 +707,78 @@ def test_collected_adapter_is_a_copy() -> None:
     before = {name: value.clone() for name, value in adapter.tensors.items()}
     train(net)
     assert all(torch.equal(value, before[name]) for name, value in adapter.tensors.items())
+
+
+# What somebody did to the network in between
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: SoRA(rank=2), BitFit, Full], ids=["SoRA", "BitFit", "Full"]
+)
+def test_freezing_after_training_loses_nothing(make: Callable[[], Recipe], tmp_path: Path) -> None:
+    net = train(make()(tiny_vit()))
+    wanted = net(tokens())
+    net.blocks[4].requires_grad_(False)
+    save_adapter(net, tmp_path / "part.safetensors")
+    net.requires_grad_(False)
+    save_adapter(net, tmp_path / "all.safetensors")
+    for name in ("part", "all"):
+        again = load_adapter(tiny_vit(), tmp_path / f"{name}.safetensors")
+        assert_close(again(tokens()), wanted, **TIGHT)
+
+
+def test_compiled_network(tmp_path: Path) -> None:
+    net = train(SoRA(rank=2)(tiny_vit()))
+    save_adapter(torch.compile(net), tmp_path / "compiled.safetensors")
+    save_adapter(net, tmp_path / "plain.safetensors")
+    compiled, plain = (read_adapter(tmp_path / f"{n}.safetensors") for n in ("compiled", "plain"))
+    assert compiled.adaptation.fingerprint == plain.adaptation.fingerprint != ""
+    assert compiled.tensors.keys() == plain.tensors.keys()
+
+
+def test_network_with_a_module_called_adaptation(tmp_path: Path) -> None:
+    def make() -> nn.Module:
+        net = tiny_vit()
+        net.adaptation = nn.Linear(2, 2)
+        return net
+
+    net = train(SoRA(rank=2)(make()))
+    save_adapter(net, tmp_path / "a.safetensors")
+    again = load_adapter(make(), tmp_path / "a.safetensors")
+    assert_close(again(tokens()), net(tokens()), **TIGHT)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize(
+    "make", [lambda: SoRA(rank=2), lambda: PiSSA(rank=2)], ids=["SoRA", "PiSSA"]
+)
+def test_narrow_types_keep_a_small_change(
+    make: Callable[[], Recipe], dtype: torch.dtype, tmp_path: Path
+) -> None:
+    """The start is large and the change small: rounding both apart would leave little of it."""
+    net = make()(tiny_vit())
+    with torch.no_grad():
+        for _, factor in adapter_parameters(net):
+            factor += 1e-3 * torch.randn(factor.shape, generator=torch.Generator().manual_seed(2))
+    save_adapter(net, tmp_path / "narrow.safetensors", dtype=dtype)
+    again = load_adapter(tiny_vit(), tmp_path / "narrow.safetensors")
+    for name, layer in adapted_layers(net).items():
+        original = tiny_vit().get_submodule(name).weight
+        change = layer.weight - original
+        error = adapted_layers(again)[name].weight - layer.weight
+        assert error.norm() < 0.01 * change.norm(), name
+    save_adapter(again, tmp_path / "whole.safetensors")  # and back to the usual layout
+    third = load_adapter(tiny_vit(), tmp_path / "whole.safetensors")
+    assert_close(third(tokens()), again(tokens()), **TIGHT)
+
+
+def test_untrained_dora_stays_as_it_is_in_a_narrow_type(tmp_path: Path) -> None:
+    save_adapter(DoRA(rank=2)(tiny_vit()), tmp_path / "dora.safetensors", dtype=torch.bfloat16)
+    again = load_adapter(tiny_vit(), tmp_path / "dora.safetensors")
+    assert_close(again(tokens()), DoRA(rank=2)(tiny_vit())(tokens()), rtol=1e-3, atol=1e-3)
+
+
+def test_frozen_network_knows_its_base(tmp_path: Path) -> None:
+    save_adapter(Frozen()(tiny_vit()), tmp_path / "frozen.safetensors")
+    with pytest.raises(AdaptationError, match="another base than that of the adapter"):
+        load_adapter(tiny_vit(seed=1), tmp_path / "frozen.safetensors")

@@ -27,6 +27,7 @@ from sora_det.adapt import (
     start_at_zero,
 )
 from sora_det.adapt.recipes import Recipe
+from sora_det.adapt.record import ATTRIBUTE, Adaptation
 
 EVERY: dict[str, Callable[[], Recipe]] = {
     **{cls.__name__: lambda cls=cls: cls(rank=2) for cls in LOW_RANK},
@@ -136,7 +137,7 @@ def test_no_target_at_all() -> None:
 def test_weights_that_are_not_finite(make: Callable[[], Recipe], bad: float) -> None:
     net = tiny_vit()
     net.blocks[3].mlp.fc1.weight.data[3, 5] = bad
-    match = r"layer blocks\.3\.mlp\.fc1: weight .* not finite: .* load"
+    match = r"blocks\.3\.mlp\.fc1\.weight: .* not finite: .* load"
     refused(net, make(), match)
 
 
@@ -262,7 +263,7 @@ def test_guard_notices_a_change() -> None:
         lambda: net.head.weight.data.add_(1),
         lambda: net.head.weight.requires_grad_(False),
         lambda: setattr(net, "head", copy.deepcopy(net.head)),
-        lambda: setattr(net, "adaptation", 1),
+        lambda: setattr(net, ATTRIBUTE, Adaptation("SoRA", {})),
         lambda: net.train(),
     ]
     for change in changes:
@@ -271,3 +272,54 @@ def test_guard_notices_a_change() -> None:
     with left_alone(net):
         net(torch.ones(1, 2, 4))
     assert isinstance(net.blocks[0], Block)
+
+
+@every_recipe
+@pytest.mark.parametrize("name", ["blocks.5.attn.qkv.bias", "blocks.0.norm1.weight", "head.bias"])
+def test_values_that_are_not_finite_anywhere(make: Callable[[], Recipe], name: str) -> None:
+    net = tiny_vit()
+    net.get_parameter(name).data[0] = torch.nan
+    refused(net, make(), rf"{name}: .* not finite: .* load sound weights")
+
+
+@every_recipe
+def test_network_without_values(make: Callable[[], Recipe]) -> None:
+    net = tiny_vit().to("meta")
+    with pytest.raises(AdaptationError, match=r"embed\.weight has no values yet \(device meta\)"):
+        make()(net)
+
+
+def test_weight_that_is_computed() -> None:
+    net = tiny_vit()
+    nn.utils.parametrizations.weight_norm(net.blocks[3].attn.proj)
+    with pytest.raises(AdaptationError, match=r"blocks\.3\.attn\.proj is computed by a param"):
+        SoRA(rank=2)(net)
+
+
+def test_tied_bias() -> None:
+    net = tiny_vit()
+    net.blocks[3].attn.proj.bias = net.blocks[4].attn.proj.bias
+    refused(net, SoRA(rank=2), r"the bias of blocks\.3\.attn\.proj is tied to blocks\.4")
+
+
+@pytest.mark.parametrize("start", ["a", 1.5, True])
+def test_start_block_that_is_no_number(start: Any) -> None:
+    refused(tiny_vit(), SoRA(rank=2, start_block=start), "start_block must be a whole number, got")
+    refused(tiny_vit(), BitFit(start_block=start), "start_block must be a whole number, got")
+
+
+def test_targets_that_are_no_names() -> None:
+    with pytest.raises(AdaptationError, match=r"targets must be a list of names, got \[3\]"):
+        SoRA(rank=2, targets=[3])
+
+
+def test_zeros_cannot_train_and_say_so(caplog: pytest.LogCaptureFixture) -> None:
+    net = tiny_vit()
+    nn.init.zeros_(net.blocks[3].attn.proj.weight)
+    SoRA(rank=2)(net)
+    assert "1 layers have zeros for components" in caplog.text
+    assert "blocks.3.attn.proj" in caplog.text
+    caplog.clear()
+    SoRA(rank=2)(tiny_vit())
+    LoRA(rank=2)(tiny_vit())
+    assert "zeros" not in caplog.text

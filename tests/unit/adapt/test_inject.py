@@ -88,7 +88,7 @@ def test_adapting_twice(net: Net) -> None:
 def test_failure_leaves_the_net_alone(net: Net) -> None:
     before = copy.deepcopy(net.state_dict())
     net.blocks[2].proj.weight.data[0, 0] = float("nan")
-    with pytest.raises(ValueError, match=r"layer blocks\.2\.proj: .*not finite"):
+    with pytest.raises(ValueError, match=r"blocks\.2\.proj\.weight: .*not finite"):
         SoRA(rank=2)(net)
     assert list(net.state_dict()) == list(before)
     assert all(parameter.requires_grad for parameter in net.parameters())

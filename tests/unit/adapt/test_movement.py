@@ -132,3 +132,12 @@ def test_original_weight_is_known_without_the_original(recipe: type[LoRA]) -> No
     for name, layer in adapted_layers(net).items():
         want = tiny_vit().get_parameter(f"{name}.weight").double()
         assert_close(original_weight(layer), want, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: SoRA(rank=2), lambda: PiSSA(rank=2), lambda: DoRA(rank=2)]
+)
+def test_an_untrained_network_has_not_moved(make: Callable[[], Recipe]) -> None:
+    for found in movements(make()(tiny_vit()), original=tiny_vit()):
+        assert found.change < 1e-6
+        assert (found.effective_rank, found.minor, found.principal) == (0, None, None)

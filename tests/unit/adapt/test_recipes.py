@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -80,8 +81,8 @@ def test_bitfit_trains_the_biases_of_the_late_blocks_with_their_norms() -> None:
     layers = ("norm1", "norm2", "attn.qkv", "attn.proj", "mlp.fc1")
     assert trained(net) == {f"blocks.{i}.{layer}.bias" for i in (2, 3, 4, 5) for layer in layers}
     assert same(net, before)
-    assert net.adaptation.method == "BitFit"
-    assert net.adaptation.start_block == 2
+    assert net.sora_adaptation.method == "BitFit"
+    assert net.sora_adaptation.start_block == 2
 
 
 def test_bitfit_of_the_whole_depth() -> None:
@@ -397,6 +398,24 @@ def test_broken_start_file_is_made_anew_with_a_warning(
     assert file.read_bytes() == whole
 
 
+def test_start_file_with_a_changed_value_is_made_anew(
+    tmp_path: Path, decompositions: list[tuple[int, ...]], caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "start.safetensors"
+    make = SoRA(rank=2, start_file=str(file))
+    want = make(tiny_vit())
+    whole = file.read_bytes()
+    for value in (0.5, float("nan")):
+        raw = bytearray(whole)
+        raw[-4:] = struct.pack("<f", value)
+        file.write_bytes(raw)
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, logger="sora_det"):
+            assert same(remade(file, make, tiny_vit(), decompositions), want)
+        assert "is damaged (its checksum differs): it is made anew" in caplog.text
+        assert file.read_bytes() == whole
+
+
 def test_file_of_another_kind_is_made_anew(
     tmp_path: Path, decompositions: list[tuple[int, ...]]
 ) -> None:
@@ -490,7 +509,7 @@ def test_repr() -> None:
 )
 def test_record(make: Recipe) -> None:
     net = make(tiny_vit())
-    record = net.adaptation
+    record = net.sora_adaptation
     assert record.method == type(make).__name__
     assert record.base == "TinyViT"
     assert set(record.digests) >= set(adapted_layers(net))
