@@ -18,9 +18,14 @@ import torch
 
 from scripts.benchmarks.adapter_io import adapter_io
 from scripts.benchmarks.decompose import decompose
+from scripts.benchmarks.evaluation import evaluation
 from scripts.benchmarks.results import Result
 
-SUITES: dict[str, Callable[[int], Result]] = {"decompose": decompose, "adapter-io": adapter_io}
+SUITES: dict[str, Callable[[int], Result]] = {
+    "decompose": decompose,
+    "adapter-io": adapter_io,
+    "evaluation": evaluation,
+}
 
 
 def main() -> None:

@@ -10,5 +10,11 @@ train = dict(
     checkpoint_period=4000,
     eval_period=4000,  # on the source domain alone; 0: never
     log_period=20,
+    evaluation=dict(
+        min_side=0,  # pixels; ground truth with a smaller side is left out, which moves scores
+        replicates=1000,  # of the bootstrap behind the intervals; 0: no intervals
+        lrp=False,  # localisation-recall-precision error as well
+        calibration=False,  # D-ECE as well
+    ),
     ddp=dict(broadcast_buffers=False, find_unused_parameters=False),
 )

@@ -58,6 +58,20 @@ def coco_records(
     return records
 
 
+def category_names(annotation: Path) -> dict[int, str]:
+    """Category ids of an annotation file, with their names.
+
+    Raises:
+        OSError: if the file cannot be read.
+        ValueError: if it is malformed.
+    """
+    try:
+        content = json.loads(annotation.read_text(encoding="utf-8"))
+        return {int(category["id"]): str(category["name"]) for category in content["categories"]}
+    except _MALFORMED as error:
+        raise ValueError(f"{annotation}: not a COCO annotation file: {error!r}") from error
+
+
 def _records(
     entries: list[dict[str, Any]],
     boxes: Mapping[int | str, list[dict[str, Any]]],

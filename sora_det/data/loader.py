@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,9 @@ from torch.utils.data import DataLoader, Sampler
 from .benchmark import Benchmark
 
 IMAGE_FORMAT = "RGB"
+
+# Takes an image as read, (height, width, 3) uint8, and its record; returns one of the same size.
+Change = Callable[[np.ndarray, Mapping[str, Any]], np.ndarray]
 
 
 def train_loader(
@@ -80,6 +83,7 @@ def test_loader(
     dataset_name: str,
     augmentations: Sequence[T.Augmentation | T.Transform],
     num_workers: int = 2,  # noqa: PT028 - a loader of test images, not a test
+    change: Change | None = None,  # noqa: PT028 - the same
 ) -> DataLoader:
     """One pass over a registered split, one image a batch, shared among processes.
 
@@ -87,10 +91,11 @@ def test_loader(
         dataset_name: as `Benchmark.dataset_name` gives it.
         augmentations: deterministic, without annotations to look at.
         num_workers: loading processes.
+        change: of every image before the augmentations, such as a `Corruption`.
     """
     return build_detection_test_loader(
         get_detection_dataset_dicts(dataset_name, filter_empty=False),
-        mapper=CanvasMapper(augmentations),
+        mapper=CanvasMapper(augmentations, change=change),
         num_workers=num_workers,
     )
 
@@ -104,13 +109,21 @@ class CanvasMapper:
     pixels. Without padding the two agree.
     """
 
-    def __init__(self, augmentations: Sequence[T.Augmentation | T.Transform]) -> None:
+    def __init__(
+        self,
+        augmentations: Sequence[T.Augmentation | T.Transform],
+        *,
+        change: Change | None = None,
+    ) -> None:
         self.augmentations = T.AugmentationList(list(augmentations))
+        self.change = change
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
         record = {key: value for key, value in record.items() if key != "annotations"}
         image = detection_utils.read_image(record["file_name"], format=IMAGE_FORMAT)
         detection_utils.check_image_size(record, image)
+        if self.change is not None:
+            image = self.change(image, record)
         given = T.AugInput(image)
         transforms = self.augmentations(given)
         height, width = given.image.shape[:2]

@@ -29,6 +29,7 @@ from ..data import Benchmark
 from ..evaluation import RunInfo
 from ..evaluation.protocol import Protocol
 from ..evaluation.run import evaluate
+from ..evaluation.scoring import Extras
 from .features import DomainImages, as_read, block_tokens, vit_of
 from .findings import (
     DomainSample,
@@ -328,13 +329,13 @@ def _scores(
     def loader(dataset_name: str) -> Iterable[list[dict[str, Any]]]:
         return instantiate({**cfg.dataloader.test, "dataset_name": dataset_name})
 
-    whole = evaluate(model, benchmark, loader=loader)
+    whole = evaluate(model, benchmark, loader=loader, extras=Extras(replicates=0))
     found = [ScoreWithout(s.domain, end, 0, s.ap50) for end in ENDS for s in whole.scores]
     for end, count in variants:
         logger.info("without the %d %s components of every matrix:", count, end)
         net = vit_of(model.backbone)
         with exchanged(net, reduced(net, ends, end=end, count=count)):
-            table = evaluate(model, benchmark, loader=loader)
+            table = evaluate(model, benchmark, loader=loader, extras=Extras(replicates=0))
         found += [ScoreWithout(s.domain, end, count, s.ap50) for s in table.scores]
     return tuple(found), whole.protocol
 

@@ -25,6 +25,7 @@ from ..adapt.record import recall
 from ..data import Benchmark, register
 from ..evaluation import DomainTable, RunInfo
 from ..evaluation.run import evaluate
+from ..evaluation.scoring import Extras
 from .checkpoint import Origin, StrictCheckpointer
 from .hooks import LogRates, ProgressLine, Validate
 from .trainer import Trainer
@@ -248,9 +249,18 @@ def _evaluate(
     if run is not None:
         counts = trainable(model)
         run = replace(run, trainable=counts.trained, parameters=counts.total)
-    folder = None if run is None else cfg.train.output_dir
+    options = dict(cfg.train.evaluation)
+    min_side = options.pop("min_side")
     table = evaluate(
-        model, benchmark, loader=loader, domains=domains, split=split, output_dir=folder, run=run
+        model,
+        benchmark,
+        loader=loader,
+        domains=domains,
+        split=split,
+        output_dir=None if run is None else cfg.train.output_dir,
+        run=run,
+        min_side=min_side,
+        extras=Extras(replicates=0) if run is None else Extras(**options),
     )
     if run is not None:
         logger.info("results of %s:\n%s", cfg.train.output_dir, table.to_text())

@@ -18,13 +18,15 @@ from .ap import (
 )
 from .convention import DETECTRON2_VOC, DIVERSE_WEATHER, REFERENCE, Convention
 from .protocol import Protocol, RunInfo, SplitInfo
-from .table import ClassScore, DomainScore, DomainTable
+from .scores import Bootstrap, ClassScore, DomainScore, Interval
+from .table import DomainTable
 
 __all__ = [
     "DETECTRON2_VOC",
     "DIVERSE_WEATHER",
     "REFERENCE",
     "APResult",
+    "Bootstrap",
     "ClassAP",
     "ClassScore",
     "Convention",
@@ -33,6 +35,7 @@ __all__ = [
     "DomainScore",
     "DomainTable",
     "GroundTruth",
+    "Interval",
     "Matches",
     "Protocol",
     "RunInfo",

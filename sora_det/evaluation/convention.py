@@ -28,6 +28,8 @@ class Convention:
         strict: a match needs IoU > threshold, not IoU >= threshold.
         score_decimals: round scores to so many decimals before sorting, None for no rounding.
         box_decimals: round coordinates of detections to so many decimals, None for no rounding.
+        voc_file: first add 1 to x1 and y1, as Detectron2 does when it writes its boxes to a file;
+            the sums keep the precision given.
         ignored_last: of equally good ground truths a counted one is preferred to an ignored one;
             otherwise, and among equals, the first in the input is taken.
         ties: "ordered" ranks equal scores by image index, then by input order; "grouped" reads
@@ -40,6 +42,7 @@ class Convention:
     strict: bool = False
     score_decimals: int | None = None
     box_decimals: int | None = None
+    voc_file: bool = False
     ignored_last: bool = True
     ties: Literal["ordered", "grouped"] = "ordered"
     absent: Literal["skip", "zero"] = "skip"
@@ -57,6 +60,15 @@ REFERENCE = Convention(legacy_pixel=True)
 """The paper's code, whose boxes are 0-based pixels, the last one included."""
 
 DETECTRON2_VOC = Convention(
-    strict=True, score_decimals=3, box_decimals=1, ignored_last=False, absent="zero"
+    voc_file=True,
+    legacy_pixel=True,
+    strict=True,
+    score_decimals=3,
+    box_decimals=1,
+    ignored_last=False,
+    absent="zero",
 )
-"""`PascalVOCDetectionEvaluator` of Detectron2, for a data set of the year 2007."""
+"""`PascalVOCDetectionEvaluator` of Detectron2, for a data set of the year 2007.
+
+Its arithmetic is followed to the bit, as rounded boxes often overlap by exactly a threshold. Only
+the order of equal scores differs: there, it depends on NumPy's unstable sort."""

@@ -1,4 +1,4 @@
-"""Rows of strings to aligned tables, for a terminal and as Markdown."""
+"""Rows of strings to aligned tables, for a terminal, as Markdown and as LaTeX."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from collections.abc import Sequence
 
 Rows = Sequence[Sequence[str]]
 
-_NUMBER = re.compile(r"|-|-?\d+(\.\d+)?")
+_NUMBER = re.compile(r"|-|[-±]?\d+(\.\d+)?( ± \d+(\.\d+)?)?")
+_LATEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "<": r"$<$",
+    ">": r"$>$",
+}
 
 
 def text_table(head: Sequence[str], rows: Rows, below: Rows = ()) -> str:
@@ -36,6 +44,21 @@ def markdown_table(head: Sequence[str], rows: Rows, below: Rows = ()) -> str:
     drawn = [_cells(line, widths, left) for line in lines]
     drawn.insert(1, rule)
     return "\n".join("| " + " | ".join(cells) + " |" for cells in drawn)
+
+
+def latex_table(head: Sequence[str], rows: Rows, below: Rows = ()) -> str:
+    """The same as a LaTeX tabular with the rules of the package booktabs."""
+    columns = "".join("l" if to_left else "r" for to_left in _left(rows))
+    groups = [[head], rows, below] if below else [[head], rows]
+    lines = ["\\begin{tabular}{" + columns + "}", "\\toprule"]
+    for number, group in enumerate(groups):
+        lines += ["\\midrule"] if number else []
+        lines += [" & ".join(map(_latex, line)) + r" \\" for line in group]
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
+
+
+def _latex(cell: str) -> str:
+    return "".join(_LATEX.get(letter, letter) for letter in cell)
 
 
 def _left(rows: Rows) -> list[bool]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,8 @@ class SplitInfo:
         images: number of images.
         boxes: counted ground-truth boxes.
         ignored: ignored ground-truth boxes.
+        annotations: SHA-256 over the images' names and sizes and all their boxes; empty if
+            unknown.
     """
 
     domain: str
@@ -27,6 +29,7 @@ class SplitInfo:
     images: int
     boxes: int
     ignored: int
+    annotations: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class Protocol:
         score_threshold: the model's lowest score kept, None if unknown.
         coco_max_detections: COCO's limit per image and class.
         splits: one entry per domain.
+        min_side: ground truth with a side below so many pixels is left out, as if it were not
+            annotated; 0 leaves out none. Leaving boxes out moves scores, mostly up.
     """
 
     classes: tuple[str, ...]
@@ -62,6 +67,31 @@ class Protocol:
     score_threshold: float | None
     coco_max_detections: int
     splits: tuple[SplitInfo, ...]
+    min_side: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.min_side >= 0:
+            raise ValueError(f"min_side must be 0 or more pixels, got {self.min_side}")
+
+    def differences(self, other: Protocol) -> list[str]:
+        """Say in what two protocols are known to differ, one phrase each.
+
+        Where one of them does not know, no difference is known. Without any, scores compare.
+        """
+        found = [
+            f"{field.name} {_shown(ours)} and {_shown(theirs)}"
+            for field in fields(self)
+            if field.name != "splits"
+            and _differ(ours := getattr(self, field.name), theirs := getattr(other, field.name))
+        ]
+        one, two = ({split.domain: split for split in p.splits} for p in (self, other))
+        if set(one) != set(two):
+            found.append(f"domains {_shown(tuple(one))} and {_shown(tuple(two))}")
+        for name in (name for name in one if name in two):
+            for key in ("images", "boxes", "ignored", "sha256", "annotations"):
+                if _differ(ours := getattr(one[name], key), theirs := getattr(two[name], key)):
+                    found.append(f"{key} of {name} {_shown(ours)} and {_shown(theirs)}")
+        return found
 
 
 @dataclass(frozen=True)
@@ -81,6 +111,8 @@ class RunInfo:
         parameters: number of all parameters.
         detectron2, torch: versions.
         date: the day of the evaluation, ISO 8601.
+        sora_det, python: versions.
+        device: what the detector ran on, such as "cpu" or the name of a GPU.
     """
 
     config: str = ""
@@ -96,3 +128,16 @@ class RunInfo:
     detectron2: str = ""
     torch: str = ""
     date: str = ""
+    sora_det: str = ""
+    python: str = ""
+    device: str = ""
+
+
+def _differ(ours: Any, theirs: Any) -> bool:
+    return ours != theirs and not any(value is None or value == "" for value in (ours, theirs))
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"({', '.join(map(str, value))})"
+    return value[:12] if isinstance(value, str) else str(value)

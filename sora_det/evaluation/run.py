@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 import torch
-from detectron2.structures import BoxMode
 from detectron2.utils import comm
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from ..data.benchmark import Benchmark
-from ..data.register import records
-from .ap import Array, GroundTruth, average_precision
-from .coco import MAX_DETECTIONS, coco_scores
 from .collect import Collector, Found, merge
-from .convention import DIVERSE_WEATHER
 from .protocol import Protocol, RunInfo, SplitInfo
-from .table import ClassScore, DomainScore, DomainTable
+from .saved import DomainData, write_domain
+from .scores import DomainScore
+from .scoring import Extras, ScoredDomain, make_table, score_domain, voc_protocol
+from .table import DomainTable
+from .truth import Truth, read_truth
 
 logger = logging.getLogger(__name__)
 
-IOU = 0.5
 Loader = Callable[[str], Iterable[list[dict[str, Any]]]]
 Result = TypeVar("Result")
 
@@ -47,6 +44,8 @@ def evaluate(
     split: Literal["test", "val"] = "test",
     output_dir: str | Path | None = None,
     run: RunInfo | None = None,
+    min_side: float = 0.0,
+    extras: Extras | None = None,
     progress: bool = True,
 ) -> DomainTable:
     """Score a detector on the domains of a benchmark: VOC AP50 and COCO AP.
@@ -62,10 +61,12 @@ def evaluate(
         loader: maps a registered dataset name to batches of Detectron2 dictionaries.
         domains: "all", "source", or names of domains.
         split: "test", or "val", which only the source has.
-        output_dir: where the first process writes `results.json` and `results.md`; None for not
-            at all.
+        output_dir: where the first process writes `results.json`, `results.md` and, as soon as a
+            domain is done, `detections/<domain>.npz`; None for not at all.
         run: what is evaluated; versions are filled in. Without it, the start of the backbone is
             read from its attributes `random_init` and `weights_source`.
+        min_side: leave out ground truth with a side below so many pixels; the table says so.
+        extras: what to compute beside average precision; intervals unless said otherwise.
         progress: show a progress bar if stderr is a terminal.
 
     Raises:
@@ -76,36 +77,24 @@ def evaluate(
     if isinstance(model, DistributedDataParallel):
         model = model.module  # its forward may talk to other processes, whose shards differ
     names = _chosen(benchmark, domains, split)
-    truths: dict[str, _Truth] = {}
+    truths: dict[str, Truth] = {}
     splits = []
     for name in names:  # before any inference, so that a broken domain costs no hours
         splits.append(_on_main(partial(_prepare, benchmark, name, split, truths)))
-    scores = []
+    protocol = _protocol(benchmark, model, splits, min_side)
+    score = partial(_score, benchmark, truths, min_side, extras, output_dir)
+    scored = []
     for name in names:
         start = time.perf_counter()
         found = _infer(model, loader(benchmark.dataset_name(name, split)), name, progress)
         parts = comm.gather(found, dst=0)
-        scores.append(_on_main(partial(_score, benchmark, name, truths, parts)))
-        _log(scores[-1], time.perf_counter() - start)
-    table = DomainTable(
-        benchmark=benchmark.name,
-        protocol=_protocol(benchmark, model, tuple(splits)),
-        scores=tuple(scores),
-        run=_complete(run, model),
-    )
+        scored.append(_on_main(partial(score, name, parts)))
+        _log(scored[-1].score, time.perf_counter() - start)
+    table = make_table(benchmark.name, protocol, scored, run=_complete(run, model), extras=extras)
     if output_dir is not None and comm.is_main_process():
         path, _ = table.write(output_dir)
         logger.info("results written to %s", path)
     return table
-
-
-@dataclass(frozen=True, eq=False)
-class _Truth:
-    """Ground truth of one domain."""
-
-    ids: Mapping[str, int]  # image_id -> index
-    size: Array  # (images, 2) width, height
-    boxes: GroundTruth
 
 
 def _infer(
@@ -136,11 +125,17 @@ def _eval_mode(model: nn.Module) -> Iterator[None]:
 
 
 def _score(
-    benchmark: Benchmark, domain: str, truths: Mapping[str, _Truth], parts: Sequence[Found]
-) -> DomainScore:
-    """Score the gathered detections of one domain."""
-    truth = truths[domain]
-    detections = merge(domain, truth.ids, parts)
+    benchmark: Benchmark,
+    truths: dict[str, Truth],
+    min_side: float,
+    extras: Extras | None,
+    output_dir: str | Path | None,
+    domain: str,
+    parts: Sequence[Found],
+) -> ScoredDomain:
+    """Keep and score the gathered detections of one domain."""
+    truth = truths.pop(domain)
+    detections = merge(domain, {name: i for i, name in enumerate(truth.ids)}, parts)
     finite = np.isfinite(detections.score) & np.isfinite(detections.box).all(axis=1)
     if not finite.all():
         raise ValueError(
@@ -149,49 +144,20 @@ def _score(
         )
     # A model sees padding as image; what lies there is cut off, as Detectron2 does at the border.
     limit = np.tile(truth.size[detections.image], 2).astype(np.float32)  # (N, 4)
-    detections = replace(detections, box=np.clip(detections.box, 0.0, limit))
-    classes = benchmark.classes
-    voc = average_precision(
-        detections, truth.boxes, num_classes=len(classes), iou=IOU, convention=DIVERSE_WEATHER
-    )
-    coco = coco_scores(detections, truth.boxes, num_images=len(truth.ids), num_classes=len(classes))
-    return DomainScore(
+    data = DomainData(
         domain=domain,
-        role="source" if domain == benchmark.source.name else "target",
-        images=len(truth.ids),
-        ignored=int(truth.boxes.ignore.sum()),
-        classes=tuple(
-            ClassScore(name, c.ground_truth, _percent(c.ap))
-            for name, c in zip(classes, voc.classes, strict=True)
-        ),
-        ap50=_percent(voc.mean),
-        coco_ap=coco.ap,
-        coco_ap50=coco.ap50,
-        coco_ap75=coco.ap75,
-        coco_small=coco.small,
-        coco_medium=coco.medium,
-        coco_large=coco.large,
+        role=truth.role,
+        classes=tuple(benchmark.classes),
+        ids=truth.ids,
+        files=truth.files,
+        root=truth.root,
+        size=truth.size,
+        truth=truth.boxes,
+        detections=replace(detections, box=np.clip(detections.box, 0.0, limit)),
     )
-
-
-def _read_truth(benchmark: Benchmark, domain: str, split: str) -> _Truth:
-    """Boxes of one domain from its annotations; crowd means ignored."""
-    images = records(benchmark, domain, split)
-    if not images:
-        raise ValueError(f"domain {domain!r} has no images in its split {split!r}")
-    ids = {str(image["image_id"]): i for i, image in enumerate(images)}
-    if len(ids) < len(images):
-        raise ValueError(f"domain {domain!r} lists {len(images) - len(ids)} images twice")
-    rows = [(i, box) for i, image in enumerate(images) for box in image["annotations"]]
-    boxes = [BoxMode.convert(b["bbox"], b["bbox_mode"], BoxMode.XYXY_ABS) for _, b in rows]
-    truth = GroundTruth(
-        image=np.array([i for i, _ in rows], dtype=np.int64),
-        label=np.array([b["category_id"] for _, b in rows], dtype=np.int64),
-        box=np.array(boxes, dtype=np.float64).reshape(-1, 4),
-        ignore=np.array([bool(b.get("iscrowd", 0)) for _, b in rows], dtype=bool),
-    )
-    size = np.array([(image["width"], image["height"]) for image in images], dtype=np.float64)
-    return _Truth(ids, size, truth)
+    if output_dir is not None:
+        write_domain(data, output_dir)
+    return score_domain(data, min_side=min_side, extras=extras)
 
 
 def _chosen(benchmark: Benchmark, domains: str | Sequence[str], split: str) -> list[str]:
@@ -211,46 +177,22 @@ def _chosen(benchmark: Benchmark, domains: str | Sequence[str], split: str) -> l
     return [name for name in every if name in wanted]
 
 
-def _prepare(benchmark: Benchmark, domain: str, split: str, truths: dict[str, _Truth]) -> SplitInfo:
+def _prepare(benchmark: Benchmark, domain: str, split: str, truths: dict[str, Truth]) -> SplitInfo:
     """Read one domain into `truths` and describe it."""
-    truth = truths[domain] = _read_truth(benchmark, domain, split)
-    file = _split_file(benchmark, domain, split)
-    ignored = int(truth.boxes.ignore.sum())
-    return SplitInfo(
-        domain=domain,
-        dataset=benchmark.dataset_name(domain, split),
-        file=file.name if file else "",
-        sha256=hashlib.sha256(file.read_bytes()).hexdigest() if file else "",
-        images=len(truth.ids),
-        boxes=len(truth.boxes) - ignored,
-        ignored=ignored,
-    )
+    truths[domain] = read_truth(benchmark, domain, split)
+    return truths[domain].split
 
 
-def _split_file(benchmark: Benchmark, domain: str, split: str) -> Path | None:
-    found = benchmark.domain(domain)
-    name = found.splits[found.part(split)]
-    below = f"ImageSets/Main/{name}.txt" if benchmark.format == "voc" else name
-    files = [benchmark.root / folder / below for folder in found.folders]
-    return next((file for file in files if file.is_file()), None)
-
-
-def _protocol(benchmark: Benchmark, model: nn.Module, splits: tuple[SplitInfo, ...]) -> Protocol:
-    rule = DIVERSE_WEATHER
+def _protocol(
+    benchmark: Benchmark, model: nn.Module, splits: Sequence[SplitInfo], min_side: float
+) -> Protocol:
     threshold, limit = _limits(model)
-    return Protocol(
-        classes=tuple(benchmark.classes),
-        iou=IOU,
-        strict=rule.strict,
-        interpolation=rule.interpolation,
-        pixel="inclusive" if rule.legacy_pixel else "continuous",
-        difficult="ignored",
-        clipped=True,
-        absent_classes=rule.absent,
+    return voc_protocol(
+        benchmark.classes,
+        splits,
         max_detections=limit,
         score_threshold=threshold,
-        coco_max_detections=MAX_DETECTIONS,
-        splits=splits,
+        min_side=min_side,
     )
 
 
@@ -279,17 +221,19 @@ def _complete(run: RunInfo | None, model: nn.Module) -> RunInfo:
         run,
         detectron2=run.detectron2 or importlib.metadata.version("detectron2"),
         torch=run.torch or torch.__version__,
+        device=run.device or _device(model),
     )
+
+
+def _device(model: nn.Module) -> str:
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _log(score: DomainScore, seconds: float) -> None:
     shown = "none" if score.ap50 is None else f"{score.ap50:.1f}"
     if comm.is_main_process():
         logger.info("%s: %d images, AP50 %s, %.0f s", score.domain, score.images, shown, seconds)
-
-
-def _percent(fraction: float | None) -> float | None:
-    return None if fraction is None else fraction * 100.0
 
 
 def _on_main(action: Callable[[], Result]) -> Result:

@@ -9,79 +9,32 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
 
-from .layout import markdown_table, text_table
+from . import formats
 from .protocol import Protocol, RunInfo
+from .scores import METRICS, Bootstrap, DomainScore, Interval, Metric, difference, mean
 from .strict_json import decode
 
 FORMAT = "sora_det.domain_table"
 VERSION = 1
 
-Metric = Literal[
-    "ap50", "coco_ap", "coco_ap50", "coco_ap75", "coco_small", "coco_medium", "coco_large"
-]
-METRICS: tuple[str, ...] = get_args(Metric)
-
 _ABSENT = {"skip": "left out of its mean", "zero": "counted as 0"}
-
-
-@dataclass(frozen=True)
-class ClassScore:
-    """One class in one domain.
-
-    Attributes:
-        name: class name.
-        boxes: counted ground-truth boxes, ignored ones left out.
-        ap50: VOC average precision in percent, None without ground truth.
-    """
-
-    name: str
-    boxes: int
-    ap50: float | None
-
-
-@dataclass(frozen=True)
-class DomainScore:
-    """One domain.
-
-    Attributes:
-        domain: its name in the benchmark.
-        role: "source" (trained on) or "target" (never seen).
-        images: number of images evaluated.
-        ignored: boxes that count neither way (VOC's difficult, COCO's crowd), over all classes.
-        classes: one entry per class, in the protocol's order.
-        ap50: mean of the classes' AP50 in percent.
-        coco_ap: mean over IoU 0.50 to 0.95 and classes; coco_ap50 and coco_ap75 at one IoU;
-            coco_small, coco_medium and coco_large by box area in the original image (limits 32²
-            and 96² pixels). Percent.
-    """
-
-    domain: str
-    role: Literal["source", "target"]
-    images: int
-    ignored: int
-    classes: tuple[ClassScore, ...]
-    ap50: float | None
-    coco_ap: float | None
-    coco_ap50: float | None
-    coco_ap75: float | None
-    coco_small: float | None
-    coco_medium: float | None
-    coco_large: float | None
-
-    @property
-    def boxes(self) -> int:
-        """Counted ground-truth boxes over all classes."""
-        return sum(c.boxes for c in self.classes)
+_WIDE = 5.0  # points; classes whose interval is wider to either side are named
 
 
 @dataclass(frozen=True)
 class DomainTable:
     """Scores of one model on the domains of one benchmark, the source first.
+
+    Attributes:
+        benchmark: its name.
+        protocol: how the scores were made.
+        scores: one entry per domain.
+        run: what was scored.
+        bootstrap: how the intervals were made, None without any.
+        target_interval: of the targets' mean AP50, each domain's images drawn by themselves.
 
     Raises:
         ValueError: no scores, a domain twice, several sources, or classes unlike the protocol's,
@@ -92,6 +45,8 @@ class DomainTable:
     protocol: Protocol
     scores: tuple[DomainScore, ...]
     run: RunInfo = field(default_factory=RunInfo)
+    bootstrap: Bootstrap | None = None
+    target_interval: Interval | None = None
 
     def __post_init__(self) -> None:
         names = [score.domain for score in self.scores]
@@ -108,7 +63,7 @@ class DomainTable:
                     f"domain {score.domain!r} must list the classes {self.protocol.classes}, "
                     f"got {classes}"
                 )
-            for value in [c.ap50 for c in score.classes] + [_metric(score, m) for m in METRICS]:
+            for value in [c.ap50 for c in score.classes] + [getattr(score, m) for m in METRICS]:
                 if value is not None and not 0.0 <= value <= 100.0 + 1e-9:
                     raise ValueError(
                         f"scores must be 0..100 percent, got {value} in domain {score.domain!r}"
@@ -125,23 +80,23 @@ class DomainTable:
 
     def target_mean(self, metric: Metric = "ap50") -> float | None:
         """Mean over the targets (the source left out), None without any; None scores skipped."""
-        return mean([_metric(score, metric) for score in self.targets])
+        return mean([score.metric(metric) for score in self.targets])
 
     def drop(self, metric: Metric = "ap50") -> float | None:
         """Source minus target mean in points; positive where the targets are harder."""
-        source = _metric(self.source, metric) if self.source else None
+        source = self.source.metric(metric) if self.source else None
         return difference(source, self.target_mean(metric))
 
     def relative_robustness(self, metric: Metric = "ap50") -> float | None:
         """Target mean divided by source, a fraction; None if either is missing or source is 0."""
-        source = _metric(self.source, metric) if self.source else None
+        source = self.source.metric(metric) if self.source else None
         target = self.target_mean(metric)
         return None if target is None or not source else target / source
 
     def worst_target(self, metric: Metric = "ap50") -> DomainScore | None:
         """The target with the lowest score, the first of equals; None without any."""
-        known = [s for s in self.targets if _metric(s, metric) is not None]
-        return min(known, key=lambda s: _metric(s, metric) or 0.0, default=None)
+        known = [s for s in self.targets if s.metric(metric) is not None]
+        return min(known, key=lambda s: s.metric(metric) or 0.0, default=None)
 
     def notes(self) -> tuple[str, ...]:
         """What a reader must know beside the numbers, one sentence each; often none."""
@@ -155,6 +110,21 @@ class DomainTable:
                 notes.append(
                     f"{score.domain} has no ground truth for {', '.join(absent)}: {effect}."
                 )
+            vague = [
+                f"{c.name} ({c.boxes} boxes)"
+                for c in score.classes
+                if c.interval and c.interval.half > _WIDE
+            ]
+            if vague:
+                names = ", ".join(vague)
+                notes.append(f"{score.domain}: uncertain by more than ±{_WIDE:g}: {names}.")
+            if score.dropped:
+                notes.append(
+                    f"{score.domain}: {score.dropped} of {score.dropped + score.boxes} boxes are "
+                    f"left out, with a side below {self.protocol.min_side:g} pixels; with them "
+                    f"AP50 is {formats.percent(score.ap50_undropped)}."
+                )
+            notes += [f"{score.domain}: {r.count} {r.what}." for r in score.remarks]
         return tuple(notes)
 
     def to_json(self) -> str:
@@ -174,6 +144,8 @@ class DomainTable:
             "summary": summary,
             "notes": self.notes(),
             "scores": [asdict(score) for score in self.scores],
+            "target_interval": self.target_interval and asdict(self.target_interval),
+            "bootstrap": self.bootstrap and asdict(self.bootstrap),
             "run": asdict(self.run),
             "protocol": asdict(self.protocol),
         }
@@ -201,61 +173,21 @@ class DomainTable:
         )
         return table
 
-    def cells(self) -> tuple[list[str], list[list[str]], list[list[str]]]:
-        """Headings, one row per domain, and the rows below the line (none without targets)."""
-        names = self.protocol.classes
-        head = ["domain", "role", "images", "boxes", *names, "AP50", "AP"]
-        values = [
-            [*(c.ap50 for c in score.classes), score.ap50, score.coco_ap] for score in self.scores
-        ]
-        rows = [
-            [score.domain, score.role, str(score.images), str(score.boxes), *map(percent, line)]
-            for score, line in zip(self.scores, values, strict=True)
-        ]
-        below: list[list[str]] = []
-        first = 1 if self.source else 0
-        if values[first:]:
-            means = [mean(column) for column in zip(*values[first:], strict=True)]
-            below.append(["target mean", "", "", "", *map(percent, means)])
-            if self.source:
-                drops = [difference(a, b) for a, b in zip(values[0], means, strict=True)]
-                below.append(["drop from source", "", "", "", *map(percent, drops)])
-        return head, rows, below
-
-    def title(self) -> str:
-        """One line that says what the numbers are."""
-        p = self.protocol
-        points = "11 points" if p.interpolation == "11point" else "area"
-        sign = ">" if p.strict else ">="
-        return (
-            f"{self.benchmark}: AP50 per class and mean (VOC, {points}, IoU {sign} {p.iou:g}) "
-            "and COCO AP, in percent"
-        )
-
     def to_text(self) -> str:
         """The table for a terminal, with a title and notes."""
-        return "\n".join([self.title(), text_table(*self.cells()), *self.notes()]) + "\n"
+        return formats.as_text(self)
 
     def to_markdown(self) -> str:
-        """The table, its notes, the COCO scores, the protocol and the run, as Markdown."""
-        p = self.protocol
-        lines = [f"# Results on {self.benchmark}", "", self.title() + ".", ""]
-        lines += [markdown_table(*self.cells()), ""]
-        lines += [f"- {note}" for note in self.notes()] + ([""] if self.notes() else [])
-        coco = [metric for metric in METRICS if metric != "ap50"]
-        rows = [[s.domain, *(percent(_metric(s, m)) for m in coco)] for s in self.scores]
-        heads = ["domain", *(m.removeprefix("coco_") for m in coco)]
-        lines += ["## COCO scores", "", markdown_table(heads, rows, []), ""]
-        rows = [[s.domain, *(str(c.boxes) for c in s.classes), str(s.ignored)] for s in self.scores]
-        lines += ["## Ground-truth boxes", ""]
-        lines += [markdown_table(["domain", *p.classes, "ignored"], rows, []), ""]
-        lines += ["## Protocol", ""]
-        lines += _bullets({f.name: getattr(p, f.name) for f in fields(p) if f.name != "splits"})
-        rows = [[s.domain, s.dataset, s.file, s.sha256[:12], str(s.images)] for s in p.splits]
-        heads = ["domain", "dataset", "split file", "SHA-256", "images"]
-        lines += ["", markdown_table(heads, rows, []), ""]
-        lines += ["## Run", "", *_bullets(asdict(self.run))]
-        return "\n".join(lines) + "\n"
+        """The table, its notes, further scores, the protocol and the run, as Markdown."""
+        return formats.as_markdown(self)
+
+    def to_csv(self) -> str:
+        """One line per score: domain, role, class ("" for all), metric, value, low, high, boxes."""
+        return formats.as_csv(self)
+
+    def to_latex(self) -> str:
+        """The table as a LaTeX tabular, for the package booktabs."""
+        return formats.as_latex(self)
 
     def write(self, folder: str | Path) -> tuple[Path, Path]:
         """Write `results.json` and `results.md`, each whole or not at all.
@@ -269,39 +201,6 @@ class DomainTable:
         for path, text in zip(paths, (self.to_json(), self.to_markdown()), strict=True):
             _replace(path, text)
         return paths
-
-
-def mean(values: Iterable[float | None]) -> float | None:
-    """Mean of the values that exist, None if none does."""
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
-
-
-def difference(a: float | None, b: float | None) -> float | None:
-    """a - b, None if either is missing."""
-    return None if a is None or b is None else a - b
-
-
-def percent(value: float | None) -> str:
-    """One decimal, "-" for a score that does not exist."""
-    return "-" if value is None else f"{round(value, 1) + 0.0:.1f}"  # no "-0.0"
-
-
-def _metric(score: DomainScore, metric: str) -> float | None:
-    if metric not in METRICS:
-        raise ValueError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}")
-    value: float | None = getattr(score, metric)
-    return value
-
-
-def _bullets(values: dict[str, Any]) -> list[str]:
-    """One Markdown line per entry that is known."""
-    lines = []
-    for name, value in values.items():
-        if value is not None and value != "":
-            shown = ", ".join(value) if isinstance(value, tuple) else value
-            lines.append(f"- {name.replace('_', ' ')}: {shown}")
-    return lines
 
 
 def _replace(path: Path, text: str) -> None:

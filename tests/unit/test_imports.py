@@ -30,6 +30,9 @@ RULES: dict[str, set[str]] = {
     # Whatever evaluation holds is plain data and NumPy, but for the modules named below.
     "sora_det.evaluation": {"numpy", "sora_det.evaluation"},
     "sora_det.evaluation.coco": {"numpy", "pycocotools", "sora_det.evaluation"},
+    "sora_det.evaluation.scoring": {"numpy", "sora_det.evaluation", "sora_det.__version__"},
+    "sora_det.evaluation.truth": {"numpy", "sora_det.data", "sora_det.evaluation"},
+    "sora_det.evaluation.external": {"numpy", "sora_det.data", "sora_det.evaluation"},
     "sora_det.evaluation.run": FRAMEWORK
     | {"pycocotools", "tqdm", "sora_det.data", "sora_det.evaluation"}
     | {"sora_det.detectron2_compat"},
@@ -38,11 +41,13 @@ RULES: dict[str, set[str]] = {
     | {"sora_det.adapt", "sora_det.data", "sora_det.evaluation", "sora_det.engine"}
     | {"sora_det.detectron2_compat"},
     "sora_det.report": {"numpy", "matplotlib", "cv2"}
-    | {"sora_det.evaluation.table", "sora_det.evaluation.ap", "sora_det.report"},
+    | {f"sora_det.evaluation.{name}" for name in ("table", "ap", "scores", "convention")}
+    | {f"sora_det.evaluation.{name}" for name in ("protocol", "saved", "compare")}
+    | {"sora_det.report"},
 }
 # Even where their package is allowed.
 PURE = ("sora_det.evaluation.table", "sora_det.evaluation.ap")
-IMPURE = {"sora_det.evaluation.run", "sora_det.evaluation.coco"}
+IMPURE = {f"sora_det.evaluation.{name}" for name in ("run", "coco", "scoring", "truth", "external")}
 
 
 def test_every_import_is_allowed() -> None:

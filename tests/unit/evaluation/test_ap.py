@@ -1,11 +1,8 @@
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from sora_det.evaluation import (
     DETECTRON2_VOC,
@@ -179,15 +176,6 @@ def test_threshold_zero_still_needs_a_ground_truth() -> None:
     assert right.tolist() == [True, False]
 
 
-def test_chunks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    detections, truth = grid_case(np.random.default_rng(0), detections=200, truths=80)
-    whole = match(detections, truth, num_classes=2)
-    monkeypatch.setattr(ap, "PAIRS_AT_ONCE", 7)
-    parts = match(detections, truth, num_classes=2)
-    np.testing.assert_array_equal(whole.truth, parts.truth)
-    np.testing.assert_array_equal(whole.iou, parts.iou)
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -213,156 +201,3 @@ def test_bad_settings_are_refused() -> None:
         score_matches(match(found(), wanted(), num_classes=1), iou=50)
     with pytest.raises(ValueError, match="num_classes must be at least 1, got 0"):
         match(found(), wanted(), num_classes=0)
-
-
-# Against a plain loop, on a coarse grid that makes equal overlaps and equal scores common.
-
-
-def grid_case(
-    rng: np.random.Generator, detections: int, truths: int, scores: int = 6
-) -> tuple[Detections, GroundTruth]:
-    def boxes(n: int) -> np.ndarray:
-        corner = rng.integers(0, 4, (n, 2))
-        return np.concatenate([corner, corner + rng.integers(1, 4, (n, 2))], axis=1)
-
-    return (
-        Detections(
-            image=rng.integers(0, 3, detections),
-            label=rng.integers(0, 2, detections),
-            score=rng.integers(0, scores, detections) / scores,
-            box=boxes(detections).astype(np.float32),
-        ),
-        GroundTruth(
-            image=rng.integers(0, 3, truths),
-            label=rng.integers(0, 2, truths),
-            box=boxes(truths),
-            ignore=rng.random(truths) < 0.3,
-        ),
-    )
-
-
-def overlap(a: np.ndarray, b: np.ndarray, more: float) -> float:
-    width = min(a[2], b[2]) - max(a[0], b[0]) + more
-    height = min(a[3], b[3]) - max(a[1], b[1]) + more
-    shared = max(width, 0.0) * max(height, 0.0)
-    areas = [(c[2] - c[0] + more) * (c[3] - c[1] + more) for c in (a, b)]
-    return shared / (sum(areas) - shared)
-
-
-def slow_ap(
-    detections: Detections, truth: GroundTruth, label: int, iou: float, rule: Convention
-) -> float:
-    """One class, one box at a time."""
-    rows = [i for i in range(len(detections)) if detections.label[i] == label]
-    rows.sort(key=lambda i: (-detections.score[i], detections.image[i], i))
-    order = sorted(range(len(truth)), key=lambda j: rule.ignored_last and truth.ignore[j])
-    taken: set[int] = set()
-    hits = misses = 0
-    points = [(0.0, 0.0)]
-    total = sum((truth.label == label) & ~truth.ignore)
-    for position, i in enumerate(rows):
-        best, top = -1, -1.0
-        for j in order:
-            if truth.label[j] == label and truth.image[j] == detections.image[i]:
-                value = overlap(
-                    detections.box[i].astype(float), truth.box[j], float(rule.legacy_pixel)
-                )
-                if value > top:
-                    best, top = j, value
-        good = top > iou if rule.strict else top >= iou
-        if not good or (best in taken and not truth.ignore[best]):
-            misses += 1
-        elif not truth.ignore[best]:
-            taken.add(best)
-            hits += 1
-        last = position + 1 == len(rows)
-        score = detections.score[i]
-        changes = last or detections.score[rows[position + 1]] != score
-        if rule.ties == "ordered" or changes:
-            points.append((hits / total, hits / max(hits + misses, 1)))
-    if rule.interpolation == "11point":
-        levels = [0.1 * k for k in range(11)]
-        return sum(max([p for r, p in points if r >= t], default=0.0) for t in levels) / 11
-    steps = pairwise(points)
-    return sum(
-        (b[0] - a[0]) * max(p for r, p in points if r >= b[0]) for a, b in steps if b[0] > a[0]
-    )
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    seed=st.integers(0, 2**32 - 1),
-    sizes=st.tuples(st.integers(0, 25), st.integers(0, 12)),
-    convention=st.sampled_from(CONVENTIONS),
-    iou=st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]),
-)
-def test_equals_a_plain_loop(
-    seed: int, sizes: tuple[int, int], convention: Convention, iou: float
-) -> None:
-    convention = replace(convention, score_decimals=None)
-    detections, truth = grid_case(np.random.default_rng(seed), *sizes)
-    result = average_precision(detections, truth, num_classes=2, iou=iou, convention=convention)
-    for label, got in enumerate(result.classes):
-        if got.ground_truth == 0:
-            assert got.ap is None
-        else:
-            want = slow_ap(detections, truth, label, iou, convention)
-            assert got.ap == pytest.approx(want, abs=1e-12)
-
-
-def reordered(rows: Any, order: np.ndarray) -> Any:
-    return type(rows)(**{name: column[order] for name, column in vars(rows).items()})
-
-
-@settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1))
-def test_order_of_detections_and_images_does_not_matter(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    detections, truth = grid_case(rng, 20, 10)
-    detections = replace(detections, score=rng.permutation(20) / 20)  # no ties
-    result = average_precision(detections, truth, num_classes=2)
-
-    renamed = rng.permutation(3)
-    moved = reordered(replace(detections, image=renamed[detections.image]), rng.permutation(20))
-    by_image = np.argsort(renamed[truth.image], kind="stable")
-    moved_truth = reordered(replace(truth, image=renamed[truth.image]), by_image)
-    assert average_precision(moved, moved_truth, num_classes=2) == result
-
-
-@settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1))
-def test_grouped_ties_depend_on_no_order(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    detections, truth = grid_case(rng, 20, 10, scores=3)
-    convention = replace(DIVERSE_WEATHER, ties="grouped")
-    result = average_precision(detections, truth, num_classes=2, convention=convention)
-    renamed = rng.permutation(3)
-    moved = reordered(replace(detections, image=renamed[detections.image]), rng.permutation(20))
-    moved_truth = replace(truth, image=renamed[truth.image])
-    again = average_precision(moved, moved_truth, num_classes=2, convention=convention)
-    assert again == result
-
-
-@settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1))
-def test_duplicates_never_help(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    detections, truth = grid_case(rng, 15, 10)
-    twice = reordered(detections, np.repeat(np.arange(15), 2))
-    once = average_precision(detections, truth, num_classes=2)
-    more = average_precision(twice, truth, num_classes=2)
-    for a, b in zip(once.classes, more.classes, strict=True):
-        assert (a.ap is None and b.ap is None) or b.ap <= a.ap + 1e-12
-
-
-@settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), shift=st.integers(-3, 3))
-def test_a_late_mistake_changes_nothing(seed: int, shift: int) -> None:
-    detections, truth = grid_case(np.random.default_rng(seed), 15, 10)
-    wrong = found((0, 0, -1.0, FAR), (shift + 3, 1, -2.0, FAR))
-    more = Detections(
-        **{k: np.concatenate([v, getattr(wrong, k)]) for k, v in vars(detections).items()}
-    )
-    once = average_precision(detections, truth, num_classes=2)
-    again = average_precision(more, truth, num_classes=2)
-    assert [c.ap for c in again.classes] == [c.ap for c in once.classes]

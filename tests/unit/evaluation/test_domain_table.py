@@ -1,3 +1,5 @@
+import csv
+import io
 import json
 import os
 from dataclasses import asdict, replace
@@ -7,14 +9,17 @@ from typing import Any
 import pytest
 
 from sora_det.evaluation import (
+    Bootstrap,
     ClassScore,
     DomainScore,
     DomainTable,
+    Interval,
     Protocol,
     RunInfo,
     SplitInfo,
     table,
 )
+from sora_det.evaluation.scores import LRP, Remark
 
 CLASSES = ("bus", "car")
 
@@ -50,7 +55,7 @@ PROTOCOL = Protocol(
     max_detections=100,
     score_threshold=0.05,
     coco_max_detections=100,
-    splits=(SplitInfo("clear", "toy/clear/test", "test.txt", "ab" * 32, 10, 23, 1),),
+    splits=(SplitInfo("clear", "toy/clear/test", "test.txt", "ab" * 32, 10, 23, 1, "cd" * 32),),
 )
 SOURCE = score("clear", "source", 60.0, 80.0)
 FOG = score("fog", "target", 30.0, 50.0)
@@ -121,7 +126,7 @@ def test_markdown_has_all_that_results_stand_on() -> None:
         "| night | target | 10 | 20 | - | 20.0 | 20.0 | 10.0 |",
         "| **drop from source** | | | | **30.0** | **45.0** | **40.0** | **20.0** |",
         "| night | 10.0 | 20.0 | 12.5 | 0.0 | 30.0 | - |",
-        "| clear | toy/clear/test | test.txt | abababababab | 10 |",
+        "| clear | toy/clear/test | test.txt | abababababab | cdcdcdcdcdcd | 10 |",
         "| fog | 3 | 20 | 1 |",
         "- interpolation: 11point",
         "- seed: 1",
@@ -246,3 +251,83 @@ def test_a_failed_write_leaves_the_old_results(
 def test_different_protocols_differ() -> None:
     assert replace(PROTOCOL, iou=0.75) != PROTOCOL
     assert PROTOCOL == Protocol(**{**asdict(PROTOCOL), "splits": PROTOCOL.splits})
+
+
+def with_extras() -> DomainTable:
+    """A source with intervals, a rare class, left-out boxes and remarks."""
+    error = LRP(60.0, 25.0, None, 40.0)
+    rare = ClassScore("bus", 3, 60.0, Interval(40.0, 75.0), error)
+    clear = replace(
+        SOURCE,
+        classes=(rare, ClassScore("car", 20, 80.0, Interval(78.0, 81.0), error)),
+        interval=Interval(61.0, 76.0),
+        dropped=7,
+        ap50_undropped=55.5,
+        lrp=error,
+        d_ece=3.25,
+        remarks=(Remark("boxes reached beyond their image", 4),),
+    )
+    return replace(
+        table_of(clear, replace(FOG, interval=Interval(35.0, 45.0))),
+        protocol=replace(PROTOCOL, min_side=32.0),
+        bootstrap=Bootstrap(1000, 0.95, 0),
+        target_interval=Interval(35.0, 45.0),
+    )
+
+
+def test_intervals_stand_below_their_scores() -> None:
+    lines = [line.split() for line in with_extras().to_text().splitlines()]
+    row = lines.index(["clear", "source", "10", "23", "60.0", "80.0", "70.0", "35.0"])
+    assert lines[row + 1] == ["±17.5", "±1.5", "±7.5"]
+    row = lines.index(["target", "mean", "30.0", "50.0", "40.0", "20.0"])
+    assert lines[row + 1] == ["±5.0"]
+    assert "±: half of the 95% interval" in with_extras().to_text()
+    assert "±" not in FULL.to_text()
+
+
+def test_what_moves_scores_is_said_beside_them() -> None:
+    notes = with_extras().notes()
+    assert "clear: uncertain by more than ±5: bus (3 boxes)." in notes
+    assert (
+        "clear: 7 of 30 boxes are left out, with a side below 32 pixels; with them AP50 is 55.5."
+    ) in notes
+    assert "clear: 4 boxes reached beyond their image." in notes
+    assert "boxes with a side below 32 pixels left out" in with_extras().to_text().splitlines()[0]
+
+
+def test_extras_survive_json() -> None:
+    assert DomainTable.from_json(with_extras().to_json()) == with_extras()
+
+
+def test_extras_in_markdown() -> None:
+    lines = [" ".join(line.split()) for line in with_extras().to_markdown().splitlines()]
+    assert "| clear | 60.0 | 60.0 | 60.0 | 25.0 | - | 40.0 |" in lines
+    assert "| fog | - | - | - | - | - | - |" in lines
+    assert "| clear | 3.2 |" in lines
+    assert "- bootstrap: replicates 1000, level 0.95, seed 0" in lines
+
+
+def test_csv_holds_every_score_in_full() -> None:
+    rows = list(csv.DictReader(io.StringIO(with_extras().to_csv())))
+    found = {(r["domain"], r["class"], r["metric"]): r for r in rows}
+    bus = found["clear", "bus", "ap50"]
+    assert (bus["value"], bus["low"], bus["high"], bus["boxes"]) == ("60.0", "40.0", "75.0", "3")
+    assert found["clear", "", "d_ece"]["value"] == "3.25"
+    assert found["clear", "bus", "lrp_false_positives"]["value"] == ""
+    assert found["fog", "", "coco_large"]["value"] == ""
+    assert found["target mean", "", "ap50"]["high"] == "45.0"
+    assert len(found) == len(rows)
+
+
+def test_latex_is_a_tabular() -> None:
+    strange = replace(FOG, domain="fog_50%")
+    text = table_of(SOURCE, strange).to_latex()
+    assert text.startswith("% toy: AP50")
+    assert "\\begin{tabular}{llrrrrrr}\n\\toprule\n" in text
+    assert "fog\\_50\\% & target & 10 & 23 & 30.0 & 50.0 & 40.0 & 20.0 \\\\\n" in text
+    assert text.endswith("\\bottomrule\n\\end{tabular}\n")
+
+
+def test_negative_limits_are_refused() -> None:
+    with pytest.raises(ValueError, match="min_side must be 0 or more pixels, got -1"):
+        replace(PROTOCOL, min_side=-1.0)

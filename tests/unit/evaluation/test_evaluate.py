@@ -16,6 +16,8 @@ from torch import nn
 from sora_det.data import Benchmark
 from sora_det.evaluation import DomainTable, RunInfo
 from sora_det.evaluation.run import evaluate
+from sora_det.evaluation.saved import read_domains
+from sora_det.evaluation.scoring import score_domain
 
 
 @pytest.fixture
@@ -121,10 +123,17 @@ def test_results_are_written_with_their_protocol(benchmark_: Benchmark, tmp_path
     table = table_of(benchmark_, noisy, output_dir=tmp_path / "out", run=run)
     text = (tmp_path / "out" / "results.json").read_text()
     assert DomainTable.from_json(text) == table
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"results.json", "results.md"}
+    names = {"results.json", "results.md", "detections"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == names
     assert 0 < table.scores[0].ap50 < 100
-    assert table.run == replace(run, torch=torch.__version__, detectron2=table.run.detectron2)
-    assert table.run.detectron2
+    versions = {name: getattr(table.run, name) for name in ("detectron2", "sora_det", "python")}
+    assert all(versions.values())
+    assert table.run == replace(run, torch=torch.__version__, device="cpu", **versions)
+    kept = read_domains(tmp_path / "out")
+    assert [data.domain for data in kept] == [score.domain for score in table.scores]
+    again = [score_domain(data).score for data in kept]
+    assert tuple(again) == table.scores
+    assert kept[1].files[0] == "fog/JPEGImages/000.jpg"
     split = table.protocol.splits[1]
     file = benchmark_.root / "fog" / "ImageSets" / "Main" / "test.txt"
     assert (split.domain, split.dataset, split.file) == ("fog", "small/fog/test", "test.txt")
@@ -285,7 +294,7 @@ def test_bad_detections_are_refused(benchmark_: Benchmark) -> None:
     cases = [
         (nan_score, "7 of 25 detections on domain 'clear' have scores or boxes that are not"),
         (infinite_box, "not finite; has the training diverged"),
-        (wrong_class, r"labels of detections must be 0..2, got 0..3"),
+        (wrong_class, r"detections of domain .clear.: label must be 0..2, got 0..3"),
         (wrong_size, r"in pixels of its original size \(height, width\) \(120, 200\), got \(60, 1"),
     ]
     for change, message in cases:

@@ -1,0 +1,173 @@
+"""The table of domains as text, Markdown, CSV and LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any
+
+from .layout import latex_table, markdown_table, text_table
+from .scores import LRP, METRICS, DomainScore, Interval, difference, mean
+
+if TYPE_CHECKING:
+    from .table import DomainTable
+
+CSV_HEAD = ("domain", "role", "class", "metric", "value", "low", "high", "boxes")
+
+
+def as_text(table: DomainTable) -> str:
+    head, rows, below = cells(table, intervals=True)
+    return "\n".join([title(table), text_table(head, rows, below), *table.notes()]) + "\n"
+
+
+def as_latex(table: DomainTable) -> str:
+    head, rows, below = cells(table, intervals=False)
+    notes = "".join(f"% {line}\n" for line in (title(table) + ".", *table.notes()))
+    return notes + latex_table(head, rows, below)
+
+
+def as_csv(table: DomainTable) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(CSV_HEAD)
+    for score in table.scores:
+        start = (score.domain, score.role)
+        for c in score.classes:
+            writer.writerow([*start, c.name, "ap50", *_value(c.ap50, c.interval), c.boxes])
+            writer.writerows(
+                [*start, c.name, name, *_value(value), c.boxes] for name, value in _errors(c.lrp)
+            )
+        for metric in METRICS:
+            interval = score.interval if metric == "ap50" else None
+            value = getattr(score, metric)
+            writer.writerow([*start, "", metric, *_value(value, interval), score.boxes])
+        for name, value in (*_errors(score.lrp), ("d_ece", score.d_ece)):
+            if value is not None:
+                writer.writerow([*start, "", name, *_value(value), score.boxes])
+    if table.targets:
+        value = _value(table.target_mean(), table.target_interval)
+        writer.writerow(["target mean", "", "", "ap50", *value, ""])
+    return out.getvalue()
+
+
+def as_markdown(table: DomainTable) -> str:
+    protocol, run = table.protocol, table.run
+    lines = [f"# Results on {table.benchmark}", "", title(table) + ".", ""]
+    lines += [markdown_table(*cells(table, intervals=True)), ""]
+    notes = table.notes()
+    lines += [f"- {note}" for note in notes] + ([""] if notes else [])
+    names = [metric for metric in METRICS if metric != "ap50"]
+    rows = [[s.domain, *(percent(getattr(s, m)) for m in names)] for s in table.scores]
+    heads = ["domain", *(m.removeprefix("coco_") for m in names)]
+    lines += ["## COCO scores", "", markdown_table(heads, rows), "", *_extras(table)]
+    rows = [[s.domain, *(str(c.boxes) for c in s.classes), str(s.ignored)] for s in table.scores]
+    lines += ["## Ground-truth boxes", ""]
+    lines += [markdown_table(["domain", *protocol.classes, "ignored"], rows), ""]
+    lines += ["## Protocol", ""]
+    plain = {f.name: getattr(protocol, f.name) for f in fields(protocol) if f.name != "splits"}
+    if table.bootstrap:
+        plain["bootstrap"] = ", ".join(f"{k} {v}" for k, v in asdict(table.bootstrap).items())
+    lines += bullets(plain)
+    rows = [
+        [s.domain, s.dataset, s.file, s.sha256[:12], s.annotations[:12], str(s.images)]
+        for s in protocol.splits
+    ]
+    heads = ["domain", "dataset", "split file", "SHA-256", "annotations", "images"]
+    lines += ["", markdown_table(heads, rows), ""]
+    return "\n".join([*lines, "## Run", "", *bullets(asdict(run))]) + "\n"
+
+
+def title(table: DomainTable) -> str:
+    """One line that says what the numbers are."""
+    p = table.protocol
+    points = "11 points" if p.interpolation == "11point" else "area"
+    sign = ">" if p.strict else ">="
+    kept = f", boxes with a side below {p.min_side:g} pixels left out" if p.min_side else ""
+    ends = f"; ±: half of the {table.bootstrap.level:.0%} interval" if table.bootstrap else ""
+    return (
+        f"{table.benchmark}: AP50 per class and mean (VOC, {points}, IoU {sign} {p.iou:g}) "
+        f"and COCO AP, in percent{kept}{ends}"
+    )
+
+
+def cells(
+    table: DomainTable, *, intervals: bool
+) -> tuple[list[str], list[list[str]], list[list[str]]]:
+    """Headings, the rows of the domains, and the rows below the line (none without targets)."""
+    head = ["domain", "role", "images", "boxes", *table.protocol.classes, "AP50", "AP"]
+    rows = []
+    for score in table.scores:
+        values = map(percent, _values(score))
+        rows.append([score.domain, score.role, str(score.images), str(score.boxes), *values])
+        if intervals and table.bootstrap:
+            ends = [*(c.interval for c in score.classes), score.interval]
+            rows.append(["", "", "", "", *map(_half, ends), ""])
+    below: list[list[str]] = []
+    if table.targets:
+        means = [mean(column) for column in zip(*map(_values, table.targets), strict=True)]
+        below.append(["target mean", "", "", "", *map(percent, means)])
+        if intervals and table.bootstrap:
+            gap = [""] * len(table.protocol.classes)
+            below.append(["", "", "", "", *gap, _half(table.target_interval), ""])
+        if table.source:
+            pairs = zip(_values(table.source), means, strict=True)
+            drops = [difference(one, other) for one, other in pairs]
+            below.append(["drop from source", "", "", "", *map(percent, drops)])
+    return head, rows, below
+
+
+def percent(value: float | None) -> str:
+    """One decimal, "-" for a score that does not exist."""
+    return "-" if value is None else f"{round(value, 1) + 0.0:.1f}"  # no "-0.0"
+
+
+def bullets(values: dict[str, Any]) -> list[str]:
+    """One Markdown line per entry that is known."""
+    lines = []
+    for name, value in values.items():
+        if value is not None and value != "":
+            shown = ", ".join(value) if isinstance(value, tuple) else value
+            lines.append(f"- {name.replace('_', ' ')}: {shown}")
+    return lines
+
+
+def _extras(table: DomainTable) -> list[str]:
+    """Scores that are only there if asked for."""
+    lines = []
+    if any(score.lrp for score in table.scores):
+        heads = ["domain", *table.protocol.classes, "mean", "localisation", "FP", "FN"]
+        rows = [
+            [
+                s.domain,
+                *(percent(c.lrp.error if c.lrp else None) for c in s.classes),
+                *(percent(getattr(s.lrp, f.name, None)) for f in fields(LRP)),
+            ]
+            for s in table.scores
+        ]
+        lines += ["## Localisation-recall-precision error, lower is better", ""]
+        lines += [markdown_table(heads, rows), ""]
+    if any(score.d_ece is not None for score in table.scores):
+        rows = [[s.domain, percent(s.d_ece)] for s in table.scores]
+        lines += ["## Calibration error of the scores (D-ECE), lower is better", ""]
+        lines += [markdown_table(["domain", "D-ECE"], rows), ""]
+    return lines
+
+
+def _values(score: DomainScore) -> list[float | None]:
+    return [*(c.ap50 for c in score.classes), score.ap50, score.coco_ap]
+
+
+def _half(interval: Interval | None) -> str:
+    return f"±{interval.half:.1f}" if interval else ""
+
+
+def _errors(lrp: LRP | None) -> Iterable[tuple[str, float | None]]:
+    return [(f"lrp_{name}", value) for name, value in asdict(lrp).items()] if lrp else []
+
+
+def _value(value: float | None, interval: Interval | None = None) -> Sequence[object]:
+    """Full precision; an empty field stands for what does not exist."""
+    low, high = (interval.low, interval.high) if interval else ("", "")
+    return ["" if value is None else value, low, high]

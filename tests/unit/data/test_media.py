@@ -1,0 +1,136 @@
+"""Images of all kinds are read as they look, and found by names that do not collide."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from sora_det.data.media import RATE, Media, find_media, open_film, read_picture
+
+
+def ramp() -> np.ndarray:
+    """Grey values 0..255 from left to right, 8 rows."""
+    return np.tile(np.arange(256, dtype=np.uint8), (8, 1))
+
+
+def touch(*files: Path) -> None:
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+
+
+def names(found: list[Media]) -> list[str]:
+    return [one.name for one in found]
+
+
+def test_folders_are_searched(tmp_path: Path) -> None:
+    wanted = ["a.JPG", "b/c.png", "b/d.mp4"]
+    others = ["notes.txt", ".hidden.jpg", ".cache/e.jpg", "out/pictures/a.JPG"]
+    touch(*(tmp_path / name for name in wanted + others))
+    found = find_media([tmp_path], outside=tmp_path / "out")
+    assert names(found) == wanted
+    assert [one.video for one in found] == [False, False, True]
+    assert found[1].file == tmp_path / "b" / "c.png"
+
+
+def test_names_do_not_collide(tmp_path: Path) -> None:
+    touch(tmp_path / "a" / "1.jpg", tmp_path / "b" / "1.jpg", tmp_path / "b" / "2.jpg")
+    assert names(find_media([tmp_path / "b" / "1.jpg", tmp_path / "b"])) == ["1.jpg", "2.jpg"]
+    files = [tmp_path / "a" / "1.jpg", *(tmp_path / "b").iterdir()]
+    assert sorted(names(find_media(files))) == ["a/1.jpg", "b/1.jpg", "b/2.jpg"]
+    assert names(find_media([tmp_path / "a", tmp_path / "b"])) == ["a/1.jpg", "b/1.jpg", "b/2.jpg"]
+
+
+def test_wrong_inputs(tmp_path: Path) -> None:
+    touch(tmp_path / "a.txt")
+    with pytest.raises(FileNotFoundError, match=r"no file or folder .*none\.jpg"):
+        find_media([tmp_path / "none.jpg"])
+    with pytest.raises(ValueError, match=r"a\.txt is neither an image nor a video"):
+        find_media([tmp_path / "a.txt"])
+    with pytest.raises(ValueError, match="no image and no video in"):
+        find_media([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("mode", "name"),
+    [
+        ("L", "a.png"),
+        ("RGB", "a.png"),
+        ("RGBA", "a.png"),
+        ("P", "a.gif"),
+        ("I;16", "a.png"),
+        ("I;16", "a.tif"),
+        ("I", "a.tif"),
+        ("F", "a.tif"),
+    ],
+)
+def test_every_kind_looks_alike(tmp_path: Path, mode: str, name: str) -> None:
+    if mode == "I;16":
+        image = Image.fromarray(ramp().astype(np.uint16) * 257)
+    elif mode in "IF":
+        image = Image.fromarray(ramp().astype({"I": np.int32, "F": np.float32}[mode]) * 257)
+    else:
+        image = Image.fromarray(ramp()).convert(mode)
+    assert image.mode == mode
+    image.save(tmp_path / name)
+    found = read_picture(tmp_path / name)
+    assert (found.dtype, found.shape) == (np.uint8, (8, 256, 3))
+    assert np.abs(found.astype(int) - ramp()[..., None]).max() <= 1
+
+
+def test_floats_from_0_to_1(tmp_path: Path) -> None:
+    Image.fromarray(ramp().astype(np.float32) / 255).save(tmp_path / "a.tif")
+    assert np.abs(read_picture(tmp_path / "a.tif").astype(int) - ramp()[..., None]).max() <= 1
+
+
+def test_a_turned_image_is_turned_back(tmp_path: Path) -> None:
+    image = Image.fromarray(np.stack([ramp()] * 3, axis=2))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown a quarter clockwise
+    image.save(tmp_path / "a.png", exif=exif)
+    assert read_picture(tmp_path / "a.png").shape == (256, 8, 3)
+    assert read_picture(tmp_path / "a.png")[:, 0, 0].tolist() == list(range(256))
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n"])
+def test_no_image(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.png: not a readable image"):
+        read_picture(tmp_path / "a.png")
+
+
+def test_half_an_image(tmp_path: Path) -> None:
+    Image.effect_noise((200, 200), 50).save(tmp_path / "a.jpg")
+    data = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(data[: len(data) // 2])
+    with pytest.raises(ValueError, match=r"a\.jpg: not a readable image: .*truncated"):
+        read_picture(tmp_path / "a.jpg")
+
+
+def test_video(tmp_path: Path) -> None:
+    file = tmp_path / "a.mp4"
+    writer = cv2.VideoWriter(str(file), cv2.VideoWriter.fourcc(*"mp4v"), 12.5, (64, 48))
+    for level in (0, 120, 240):
+        frame = np.zeros((48, 64, 3), np.uint8)
+        frame[..., 2] = level  # red, last in OpenCV
+        writer.write(frame)
+    writer.release()
+    with open_film(file) as film:
+        assert (film.rate, film.length) == (pytest.approx(12.5), 3)
+        frames = list(film.frames)
+    assert [frame.shape for frame in frames] == [(48, 64, 3)] * 3
+    for frame, level in zip(frames, (0, 120, 240), strict=True):
+        assert abs(int(frame[20, 20, 0]) - level) < 12
+        assert frame[20, 20, 2] < 12
+    assert RATE > 0
+
+
+def test_no_video(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"no video" * 100)
+    with (
+        pytest.raises(ValueError, match=r"a\.mp4: not a readable video"),
+        open_film(tmp_path / "a.mp4") as film,
+    ):
+        list(film.frames)
