@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from detectron2.data import (
+    DatasetFromList,
     DatasetMapper,
     build_detection_test_loader,
-    build_detection_train_loader,
     detection_utils,
     get_detection_dataset_dicts,
 )
 from detectron2.data import transforms as T
-from detectron2.data.samplers import TrainingSampler
-from detectron2.utils.comm import get_world_size
-from torch.utils.data import DataLoader, Sampler
+from detectron2.utils import comm
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from .benchmark import Benchmark
+from .order import image_at, positions, random_numbers
 
 IMAGE_FORMAT = "RGB"
 
@@ -39,43 +39,71 @@ def train_loader(
 ) -> DataLoader:
     """Endless shuffled batches of the source's training split, images without objects included.
 
+    Which image comes when and how it is augmented follows from the seed and from its place alone:
+    not from the number of workers, nor from when the run was interrupted.
+
     Args:
         benchmark: registered already.
         augmentations: applied in this order.
         total_batch_size: images per step over all processes.
         num_workers: loading processes for each training process.
-        seed: of the order of images; None draws one. Augmentations follow the process's own seed.
-        start: batches to leave out, so that a resumed run goes on in the order of its seed.
+        seed: of the order of images and of their augmentation; None draws one.
+        start: batches to leave out, those of the steps already made.
 
     Raises:
-        ValueError: if the batch size is no multiple of the number of processes.
+        ValueError: if the batch size is no multiple of the number of processes, or there are no
+            images.
     """
-    processes = get_world_size()
+    processes = comm.get_world_size()
     if total_batch_size < 1 or total_batch_size % processes:
         raise ValueError(
             f"total_batch_size must be a multiple of the {processes} processes, got "
             f"{total_batch_size}"
         )
+    if seed is None:
+        seed = int(comm.all_gather(int(np.random.randint(2**31)))[0])  # the first process's
     name = benchmark.dataset_name(benchmark.source.name, "train")
-    dataset = get_detection_dataset_dicts(name, filter_empty=False)
-    return build_detection_train_loader(
-        dataset,
-        mapper=DatasetMapper(True, augmentations=list(augmentations), image_format=IMAGE_FORMAT),
-        sampler=_Onwards(TrainingSampler(len(dataset), seed=seed), start * total_batch_size),
-        total_batch_size=total_batch_size,
-        aspect_ratio_grouping=False,
+    records = get_detection_dataset_dicts(name, filter_empty=False)
+    mapper = DatasetMapper(True, augmentations=list(augmentations), image_format=IMAGE_FORMAT)
+    order = positions(start, total_batch_size, rank=comm.get_rank(), processes=processes)
+    return DataLoader(
+        _Samples(records, mapper, seed),
+        batch_size=total_batch_size // processes,
+        sampler=_Positions(order),
         num_workers=num_workers,
+        collate_fn=list,
+        drop_last=True,
+        worker_init_fn=_use_one_thread,
     )
 
 
-class _Onwards(Sampler):
-    """This process's share of an endless order without the first `skipped` samples of all."""
+class _Positions(Sampler):
+    """Positions of samples; a DataLoader asks for them once."""
 
-    def __init__(self, sampler: Sampler, skipped: int) -> None:
-        self.sampler, self.skipped = sampler, skipped // get_world_size()
+    def __init__(self, order: Iterator[int]) -> None:
+        self.order = order
 
     def __iter__(self) -> Iterator[int]:
-        return itertools.islice(iter(self.sampler), self.skipped, None)
+        return self.order
+
+
+class _Samples(Dataset):
+    """The k-th sample of the run, for any k."""
+
+    def __init__(self, records: list[dict[str, Any]], mapper: DatasetMapper, seed: int) -> None:
+        # One buffer that all workers share, in place of objects that each would come to copy.
+        self.records = DatasetFromList(records, copy=False)
+        self.mapper, self.seed = mapper, seed
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        index = image_at(position, images=len(self.records), seed=self.seed)
+        with random_numbers("sample", self.seed, position):
+            return self.mapper(self.records[index])
+
+
+def _use_one_thread(_: int) -> None:
+    """Keep OpenCV from starting a thread per core in every worker."""
+    cv2.setNumThreads(1)
 
 
 def test_loader(

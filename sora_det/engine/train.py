@@ -13,8 +13,9 @@ from typing import Any, Literal
 import torch
 import torch.distributed as dist
 from detectron2.config import instantiate
-from detectron2.engine import default_writers, hooks
+from detectron2.engine import TrainerBase, hooks
 from detectron2.utils import comm
+from detectron2.utils.events import CommonMetricPrinter, EventWriter, TensorboardXWriter
 from fvcore.common.param_scheduler import ParamScheduler
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
@@ -26,8 +27,18 @@ from ..data import Benchmark, register
 from ..evaluation import DomainTable, RunInfo
 from ..evaluation.run import evaluate
 from ..evaluation.scoring import Extras
-from .checkpoint import Origin, StrictCheckpointer
+from .checkpoint import (
+    FINAL,
+    Checkpoints,
+    Origin,
+    load_foreign,
+    load_model,
+    model_state,
+    read_checkpoint,
+)
 from .hooks import LogRates, ProgressLine, Validate
+from .metrics import WriteMetrics
+from .save import SaveCheckpoints
 from .trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -111,22 +122,21 @@ def _train(
 ) -> dict[str, Any]:
     """Train `model` and return what the results say of it."""
     train = cfg.train
-    Path(train.output_dir).mkdir(parents=True, exist_ok=True)
-
-    def batches(start: int) -> Iterable[list[dict[str, Any]]]:
-        cfg.dataloader.train.start = start
-        return instantiate(cfg.dataloader.train)
-
-    trainer = Trainer(
-        _distributed(model, dict(train.ddp)),
-        batches,
-        _optimizer(cfg, model),
-        precision=train.precision,
-        clip_norm=train.clip_norm,
-        accumulate=train.accumulate,
-    )
+    _make_folder(Path(train.output_dir))
+    store = Checkpoints(train.output_dir, keep=train.checkpoints_kept)
+    trainer = _trainer(cfg, model)
     origin = _origin(model)
-    checkpointer = StrictCheckpointer(model, train.output_dir, trainer=trainer, origin=origin)
+    done = _start(cfg, model, trainer, store, origin, resume=resume)
+    # What cannot be made again from the pretrained weights has to be kept: all of it, if there are
+    # none or others have been loaded over them.
+    whole = origin.random_init or bool(train.init_checkpoint)
+
+    def state(trainer: TrainerBase) -> dict[str, Any]:
+        return {
+            **model_state(model, whole=whole),
+            "trainer": trainer.state_dict(),
+            "origin": asdict(origin),
+        }
 
     def validate() -> dict[str, float]:
         source = _evaluate(cfg, model, benchmark, domains="source", split="val").scores[0]
@@ -139,30 +149,106 @@ def _train(
             *(instantiate(hook) for hook in cfg.hooks.values()),
             LogRates(),
             hooks.LRScheduler(scheduler=_multiplier(cfg)),
-            hooks.PeriodicCheckpointer(checkpointer, train.checkpoint_period, max_to_keep=3)
-            if main
-            else None,
             Validate(train.eval_period, validate),
-            hooks.PeriodicWriter(
-                default_writers(train.output_dir, train.max_iter), period=train.log_period
-            )
+            hooks.PeriodicWriter(_writers(train, done), period=train.log_period) if main else None,
+            WriteMetrics(Path(train.output_dir) / "metrics.json", train.log_period)
             if main
             else None,
             ProgressLine() if main else None,
+            SaveCheckpoints(store, state, train.checkpoint_period),  # last, see there
         ]
     )
-    checkpointer.resume_or_load(train.init_checkpoint, resume=resume)
-    done = trainer.iter + 1 if resume and checkpointer.has_checkpoint() else 0
+    if done < train.max_iter:
+        trainer.train(done, train.max_iter)
+    return {"checkpoint": FINAL, "iteration": max(done, train.max_iter), **asdict(origin)}
+
+
+def _make_folder(folder: Path) -> None:
     try:
-        if done < train.max_iter:
-            trainer.train(done, train.max_iter)
-    finally:  # the cycle would keep data workers and DDP alive, the latter beyond its process group
-        checkpointer.checkpointables.clear()
-    return {
-        "checkpoint": Path(checkpointer.get_checkpoint_file()).name,
-        "iteration": max(done, train.max_iter),
-        **asdict(origin),
-    }
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot make {folder}: {error.strerror}") from error
+
+
+def _trainer(cfg: DictConfig, model: nn.Module) -> Trainer:
+    train = cfg.train
+
+    def batches(start: int) -> Iterable[list[dict[str, Any]]]:
+        cfg.dataloader.train.start = start
+        return instantiate(cfg.dataloader.train)
+
+    return Trainer(
+        _distributed(model, dict(train.ddp)),
+        batches,
+        _optimizer(cfg, model),
+        precision=train.precision,
+        clip_norm=train.clip_norm,
+        accumulate=train.accumulate,
+        seed=train.seed,
+        max_bad_steps=train.max_bad_steps,
+        folder=train.output_dir,
+    )
+
+
+def _writers(train: DictConfig, start: int) -> list[EventWriter]:
+    """Return what shows the metrics, on the terminal and in TensorBoard."""
+    return [
+        CommonMetricPrinter(train.max_iter),
+        TensorboardXWriter(train.output_dir, purge_step=start),  # of iterations to be repeated
+    ]
+
+
+def _start(
+    cfg: DictConfig,
+    model: nn.Module,
+    trainer: Trainer,
+    store: Checkpoints,
+    origin: Origin,
+    *,
+    resume: bool,
+) -> int:
+    """Load what the training starts from and return the number of iterations done."""
+    newest = store.newest() if resume else None
+    _agree_on(newest)
+    if newest is not None:
+        state = read_checkpoint(newest)
+        load_model(model, state, name=newest.name)
+        if "trainer" not in state:
+            raise ValueError(f"{newest} holds weights alone: pass it as train.init_checkpoint")
+        trainer.load_state_dict(state["trainer"])
+        vars(origin).update(state["origin"])
+        logger.info("resumed from %s", newest)
+        return trainer.iter + 1
+    if not resume and store.files():
+        raise ValueError(
+            f"{store.folder} holds the checkpoints of a run: pass --resume to go on with it, or "
+            "choose another train.output_dir"
+        )
+    if cfg.train.init_checkpoint:
+        _load_initial(cfg, model)
+    return 0
+
+
+def _agree_on(file: Path | None) -> None:
+    """Make sure that all processes see the same checkpoints."""
+    name = file.name if file is not None else ""
+    seen = comm.all_gather(name)
+    if len(set(seen)) > 1:
+        raise ValueError(
+            f"the processes see different checkpoints in train.output_dir ({seen}): it must be a "
+            "folder that all machines share"
+        )
+
+
+def _load_initial(cfg: DictConfig, model: nn.Module) -> dict[str, Any]:
+    """Load `train.init_checkpoint` and return what it holds."""
+    file = str(cfg.train.init_checkpoint)
+    if cfg.train.allow_pickle and file.endswith(".pkl"):
+        load_foreign(model, file)
+        return {}
+    state = read_checkpoint(file)
+    load_model(model, state, name=Path(file).name)
+    return state
 
 
 def _write_adapter(model: nn.Module, folder: Path) -> None:
@@ -210,18 +296,21 @@ def _distributed(model: nn.Module, options: Mapping[str, Any]) -> nn.Module:
 def load_for_evaluation(cfg: DictConfig, model: nn.Module) -> dict[str, Any]:
     """Load the weights to score and return what the results say of them."""
     origin = asdict(_origin(model))
-    checkpointer = StrictCheckpointer(model, cfg.train.output_dir)
-    last = checkpointer.get_checkpoint_file() if checkpointer.has_checkpoint() else ""
-    file = str(cfg.train.init_checkpoint or last)
-    if last and file != last:
-        logger.warning("scoring train.init_checkpoint, %s, not the run's own %s", file, last)
-    if not file:
-        logger.warning("no checkpoint: the detector is scored untrained")
-        if comm.get_world_size() > 1:  # every process has drawn other random numbers
-            for value in model.state_dict().values():
-                dist.broadcast(value, src=0)
-        return {"iteration": 0, **origin}
-    state = checkpointer.load(file, checkpointables=[])
+    file = str(cfg.train.init_checkpoint)
+    if file:
+        if Checkpoints(cfg.train.output_dir).files():
+            logger.warning("scoring train.init_checkpoint, %s, not the run's own", file)
+        state = _load_initial(cfg, model)
+    else:
+        newest = Checkpoints(cfg.train.output_dir).newest()
+        if newest is None:
+            logger.warning("no checkpoint: the detector is scored untrained")
+            if comm.get_world_size() > 1:  # every process has drawn other random numbers
+                for value in model.state_dict().values():
+                    dist.broadcast(value, src=0)
+            return {"iteration": 0, **origin}
+        file, state = str(newest), read_checkpoint(newest)
+        load_model(model, state, name=newest.name)
     iteration = state["trainer"]["iteration"] + 1 if "trainer" in state else None
     return {
         "checkpoint": Path(file).name,

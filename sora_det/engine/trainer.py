@@ -1,9 +1,12 @@
 """The training loop: mixed precision, clipping and accumulation on Detectron2's TrainerBase."""
 
+import json
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,11 +16,20 @@ from detectron2.utils import comm
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..data.order import seed_everything
+from .metrics import History, recent_history, restore_history
+
+logger = logging.getLogger(__name__)
+
+BAD_STEPS = "bad_steps.jsonl"
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class Trainer(TrainerBase):
     """One optimiser step an iteration, on CPU or GPU, in one process or many.
+
+    Random numbers of a step follow from the seed, the iteration and the process alone, so that a
+    resumed run goes on as if it had never stopped.
 
     Args:
         model: maps a batch to a dictionary of losses; DistributedDataParallel or not.
@@ -27,11 +39,14 @@ class Trainer(TrainerBase):
         precision: float32, bfloat16, or float16, which scales the loss.
         clip_norm: largest norm of all gradients together; None does not clip.
         accumulate: batches that one step averages over.
+        seed: of the random numbers of every step.
+        max_bad_steps: steps in a row whose loss, or gradient without scaling, may be not finite.
+            Such a step changes nothing, and its images are written down.
+        folder: where that is, as bad_steps.jsonl; None for nowhere.
 
     Raises:
         ValueError: an unknown precision, `accumulate` below 1.
-        FloatingPointError: (while training) a loss, or without scaling a gradient, that is not
-            finite; the weights are then those of the step before.
+        FloatingPointError: (while training) too many bad steps in a row.
     """
 
     def __init__(
@@ -43,6 +58,9 @@ class Trainer(TrainerBase):
         precision: str = "float32",
         clip_norm: float | None = None,
         accumulate: int = 1,
+        seed: int = 0,
+        max_bad_steps: int = 0,
+        folder: str | Path | None = None,
     ) -> None:
         super().__init__()
         if precision not in PRECISIONS:
@@ -56,27 +74,43 @@ class Trainer(TrainerBase):
         self.dtype = PRECISIONS[precision]
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
         self.batches = batches
+        self.seed, self.max_bad_steps = seed, max_bad_steps
+        self.folder = None if folder is None else Path(folder)
+        self.bad_steps = 0  # in a row, up to now
+        self.stop_asked = False  # of this process, by a signal
+        self.stop_agreed = False  # one of the processes was asked; all know it after the same step
+        self._history: History = {}
         model.train()
 
     def before_train(self) -> None:
         super().before_train()
+        restore_history(self.storage, self._history)
         self._batches = iter(self.batches(self.start_iter * self.accumulate))
 
     def run_step(self) -> None:
+        seed_everything("step", self.seed, self.iter, comm.get_rank())
         losses: dict[str, Tensor] = {}
+        images: list[str] = []
         data_time = 0.0
         for part in range(self.accumulate):
             start = time.perf_counter()
             batch = next(self._batches)
             data_time += time.perf_counter() - start
+            images += [str(image.get("file_name", "?")) for image in batch]
             with self._synchronised(last=part == self.accumulate - 1):
                 with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
                     partial = self.model(batch)
                 self.scaler.scale(sum(partial.values()) / self.accumulate).backward()
             for name, value in partial.items():
                 losses[name] = losses.get(name, 0) + value.detach().float() / self.accumulate
-        self._record(losses, data_time)
-        self._step()
+        means = self._means(losses)
+        fault = self._step(means)
+        if fault:
+            self._note_bad_step(fault, means, images)
+        else:
+            self.bad_steps = 0
+            self.storage.put_scalars(total_loss=sum(means.values()), **means)
+        self.storage.put_scalar("data_time", data_time)
 
     def _synchronised(self, *, last: bool) -> AbstractContextManager[None]:
         """Exchange gradients between processes only once per step."""
@@ -84,44 +118,62 @@ class Trainer(TrainerBase):
             return self.model.no_sync()
         return nullcontext()
 
-    def _step(self) -> None:
+    def _step(self, means: Mapping[str, float]) -> str:
+        """Change the weights, unless loss or gradient are not finite; say then which is not."""
         self.scaler.unscale_(self.optimizer)
         limit = math.inf if self.clip_norm is None else self.clip_norm
-        norm = nn.utils.clip_grad_norm_(self.parameters, limit)
-        if not self.scaler.is_enabled() and not math.isfinite(norm):  # a scaler skips such steps
-            raise FloatingPointError(
-                f"the gradient is not finite at iteration {self.iter}; lower the learning rate, or "
-                "look for broken annotations"
-            )
-        self.storage.put_scalar("grad_norm", norm.item())
-        self.scaler.step(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.parameters, limit).item()
+        fault = "" if math.isfinite(sum(means.values())) else "loss"
+        if not fault and not self.scaler.is_enabled() and not math.isfinite(norm):
+            fault = "gradient"  # where losses are scaled it is the scaler that skips such steps
+        if not fault:
+            self.storage.put_scalar("grad_norm", norm)
+            self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
+        return fault
 
-    def _record(self, losses: Mapping[str, Tensor], data_time: float) -> None:
-        """Put the mean over the processes of every loss into the event storage."""
-        values = torch.stack(list(losses.values()))
+    def _means(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
+        """Return the mean of every loss over the processes, and agree on whether to stop."""
+        values = torch.stack(
+            [*losses.values(), torch.tensor(float(self.stop_asked)).to(self.device)]
+        )
         if comm.get_world_size() > 1:
             dist.all_reduce(values)
             values /= comm.get_world_size()
-        named = dict(zip(losses, values.tolist(), strict=True))
-        total = sum(named.values())
-        if not math.isfinite(total):
+        *means, asked = values.tolist()
+        self.stop_agreed = asked > 0
+        return dict(zip(losses, means, strict=True))
+
+    def _note_bad_step(self, fault: str, means: Mapping[str, float], images: list[str]) -> None:
+        self.bad_steps += 1
+        everywhere = [name for part in comm.gather(images) for name in part]
+        if self.folder is not None and comm.is_main_process():
+            row = {"iteration": self.iter, "not_finite": fault, "images": everywhere}
+            losses = {name: repr(value) for name, value in means.items()}
+            with (self.folder / BAD_STEPS).open("a", encoding="utf-8") as file:
+                file.write(json.dumps({**row, "losses": losses}, ensure_ascii=False) + "\n")
+        what = f"the {fault} is not finite at iteration {self.iter}: {dict(means)}"
+        if self.bad_steps > self.max_bad_steps:
+            where = f"; the images are listed in {self.folder / BAD_STEPS}" if self.folder else ""
             raise FloatingPointError(
-                f"the loss is not finite at iteration {self.iter}: {named}; lower the learning "
-                "rate, or look for broken annotations"
+                f"{what}, and {self.bad_steps} steps in a row were like that{where}; lower the "
+                "learning rate, or look for broken annotations"
             )
-        self.storage.put_scalars(total_loss=total, **named)
-        self.storage.put_scalar("data_time", data_time)
+        logger.warning("%s; the step is left out (%d in a row)", what, self.bad_steps)
 
     def state_dict(self) -> dict[str, Any]:
         return {
             **super().state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "bad_steps": self.bad_steps,
+            "history": recent_history(self.storage),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         self.optimizer.load_state_dict(state_dict["optimizer"])
         self.scaler.load_state_dict(state_dict["scaler"])
+        self.bad_steps = state_dict["bad_steps"]
+        self._history = state_dict["history"]

@@ -89,7 +89,7 @@ def test_goes_on_with_the_images_that_come_next(toy: Path, tmp_path: Path) -> No
 
 def test_metrics_go_on(resumed: tuple[Watch, Path]) -> None:
     rows = [json.loads(line) for line in (resumed[1] / "metrics.json").read_text().splitlines()]
-    assert [row["iteration"] for row in rows if "lr/head" in row] == [0, 1, 2, 3, 3, 4, 5]
+    assert [row["iteration"] for row in rows if "lr/head" in row] == [0, 1, 2, 3, 4, 5]
 
 
 def test_a_finished_run_is_only_scored(toy: Path, resumed: tuple[Watch, Path]) -> None:
@@ -108,11 +108,9 @@ def test_without_a_checkpoint_it_starts_from_the_beginning(toy: Path, tmp_path: 
     assert Watch.last.first_iteration == 0
 
 
-def test_without_resume_it_starts_from_the_beginning(
-    toy: Path, resumed: tuple[Watch, Path]
-) -> None:
-    fit(config(toy, resumed[1], "train.max_iter=1"))
-    assert Watch.last.first_iteration == 0
+def test_without_resume_no_run_is_overwritten(toy: Path, resumed: tuple[Watch, Path]) -> None:
+    with pytest.raises(ValueError, match="pass --resume to go on with it, or choose another"):
+        fit(config(toy, resumed[1], "train.max_iter=1"))
 
 
 def test_checkpoint_of_another_rank(toy: Path, resumed: tuple[Watch, Path]) -> None:

@@ -49,7 +49,11 @@ class Started:
         try:
             code = self.process.wait(timeout)
         except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+            self.kill()
             pytest.fail(f"no end after {timeout} s: {self.err.read_text()[-2000:]}")
         return Ended(code, self.out.read_text(), self.err.read_text())
+
+    def kill(self) -> None:
+        """End the process and its children at once, as a power cut would."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()

@@ -57,14 +57,6 @@ def test_a_resumed_run_goes_on_in_the_same_order(benchmark: Benchmark, workers: 
     assert ids(train(benchmark, num_workers=workers, start=2), 4) == whole[2:]
 
 
-def test_processes_leave_out_their_share(
-    benchmark: Benchmark, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(loader, "get_world_size", lambda: 2)
-    sampler = loader._Onwards(range(10, 20), skipped=4)
-    assert list(sampler) == [12, 13, 14, 15, 16, 17, 18, 19]
-
-
 def test_batches_may_exceed_the_data_set(benchmark: Benchmark) -> None:
     (batch,) = ids(train(benchmark, total_batch_size=7), 1)
     assert len(batch) == 7
@@ -74,7 +66,7 @@ def test_batches_may_exceed_the_data_set(benchmark: Benchmark) -> None:
 def test_batches_divide_among_processes(
     benchmark: Benchmark, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    monkeypatch.setattr(loader, "get_world_size", lambda: 2)
+    monkeypatch.setattr(loader.comm, "get_world_size", lambda: 2)
     with pytest.raises(ValueError, match=rf"multiple of the 2 processes, got {size}"):
         train(benchmark, total_batch_size=size)
 

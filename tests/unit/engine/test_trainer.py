@@ -1,3 +1,4 @@
+import json
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -176,3 +177,49 @@ def test_detectors_train_in_every_precision(
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert all(torch.isfinite(p).all() for p in trainer.parameters)
     assert all(not torch.equal(b, p) for b, p in zip(before, trainer.parameters, strict=True))
+
+
+def test_a_bad_step_changes_nothing_and_is_written_down(tmp_path: Path) -> None:
+    data = batches(4, 2)
+    for number, image in enumerate(data[2]):
+        image["file_name"] = f"{number}.jpg"
+    data[2][1]["y"].fill_(math.nan)
+    model, twin = MeanSquare(), MeanSquare()
+    trainer = train(model, data, 4, max_bad_steps=1, folder=tmp_path)
+    train(twin, [data[0], data[1], data[3]], 3)
+    assert torch.equal(vector(model), vector(twin))
+    (row,) = [json.loads(line) for line in (tmp_path / "bad_steps.jsonl").read_text().splitlines()]
+    assert (row["iteration"], row["not_finite"], row["losses"]) == (2, "loss", {"loss": "nan"})
+    assert row["images"] == ["0.jpg", "1.jpg"]
+    assert trainer.bad_steps == 0  # a good one followed
+    losses = trainer.storage.history("total_loss").values()
+    assert [iteration for _, iteration in losses] == [0, 1, 3]
+
+
+def test_too_many_bad_steps_in_a_row(tmp_path: Path) -> None:
+    data = batches(6, 2)
+    for batch in data[2:5]:
+        batch[0]["y"].fill_(math.inf)
+    model = MeanSquare()
+    with pytest.raises(
+        FloatingPointError, match=r"at iteration 4: .* 3 steps in a row .*bad_steps"
+    ):
+        train(model, data, 6, max_bad_steps=2, folder=tmp_path)
+    assert len((tmp_path / "bad_steps.jsonl").read_text().splitlines()) == 3
+    assert torch.isfinite(vector(model)).all()
+    train(MeanSquare(), data, 6, max_bad_steps=3)
+
+
+def test_random_numbers_follow_from_seed_and_iteration() -> None:
+    def draws(start: int, seed: int) -> list[float]:
+        model, found = MeanSquare(), []
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        trainer = Trainer(model, lambda _: batches(4, 2)[start:], optimizer, seed=seed)
+        model.register_forward_hook(lambda *_: found.append(float(torch.rand(()))))
+        torch.rand(start + seed)  # whatever was drawn before
+        trainer.train(start, 4)
+        return found
+
+    assert draws(2, 0) == draws(0, 0)[2:]
+    assert len(set(draws(0, 0))) == 4
+    assert draws(0, 0) != draws(0, 1)
