@@ -23,7 +23,7 @@ from detectron2.utils.logger import setup_logger  # noqa: E402  after the filter
 from sora_det.data.media import find_media  # noqa: E402
 from sora_det.engine.config import load_config  # noqa: E402
 from sora_det.engine.predict import JSON, Document, load_detector, predict  # noqa: E402
-from sora_det.report.pictures import Album  # noqa: E402
+from sora_det.report.drawing import Album  # noqa: E402
 
 
 def main() -> None:

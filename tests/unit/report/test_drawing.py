@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sora_det.evaluation.ap import Detections
-from sora_det.report.pictures import SMALLEST, Album, colour, draw
+from sora_det.report.drawing import SMALLEST, Album, colour, draw
 
 CLASSES = ("bus", "Fußgänger", "行人")
 
