@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import re
+import shutil
 import sys
 from dataclasses import replace
 from functools import partial
@@ -168,6 +169,20 @@ def test_another_model_is_something_else(cfg: DictConfig, checkpoint: Path, tmp_
     torch.save(weights, cfg.train.init_checkpoint)
     with pytest.raises(ValueError, match=r"2 cells .* \(different: weights\)"):
         measure_robustness(cfg, corruptions=["contrast"], severities=[1])
+
+
+def test_other_data_are_something_else(toy: Path, cfg: DictConfig, tmp_path: Path) -> None:
+    few: dict[str, Any] = {"corruptions": ["contrast"], "severities": [1]}
+    shutil.copytree(toy.parent, tmp_path / "data")
+    cfg.benchmark.file = str(tmp_path / "data" / toy.name)
+    measure_robustness(cfg, **few)
+    folder = tmp_path / "data" / "daytime_clear" / "VOC2007"
+    stem = (folder / "ImageSets" / "Main" / "test.txt").read_text().split()[0]
+    file = folder / "Annotations" / f"{stem}.xml"
+    left = re.sub("<object>.*?</object>", "", file.read_text(), count=1, flags=re.DOTALL)
+    file.write_text(left)
+    with pytest.raises(ValueError, match=r"2 cells .* \(different: data\)"):
+        measure_robustness(cfg, **few)
 
 
 def test_a_file_that_is_no_cell_is_named(cfg: DictConfig) -> None:
