@@ -86,7 +86,8 @@ def load_detector(
 ) -> Detector:
     """Build the detector of a config and load a checkpoint; the benchmark needs no images for it.
 
-    Pretrained weights of the backbone are not needed either: the checkpoint holds all.
+    The config must name the pretrained weights that the training had, if any: checkpoints leave
+    out what these hold.
 
     Args:
         cfg: of a training run; it is not changed.
