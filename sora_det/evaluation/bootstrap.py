@@ -73,15 +73,14 @@ class _Ranked:
         image: (M,) of the detections that count, down to the last right one; what follows it
             changes no score.
         hit: (H,) image of every right one.
-        seen: (H,) number of detections, itself and all equal scores included if ties are grouped.
-        found: (H,) number of right ones among these.
+        seen: (H,) number of detections down to it, or to the last equal score if ties are grouped:
+            of the right ones in a group, the last one's precision is then right, and the highest.
         truth: (G,) image of every counted box.
     """
 
     image: Array
     hit: Array
     seen: Array
-    found: Array
     truth: Array
 
 
@@ -97,7 +96,6 @@ def _ranked(matches: Matches, label: int, right: Array, neutral: Array) -> _Rank
         image=matches.image[rows[: seen.max(initial=0)]].astype(np.intp),
         hit=matches.image[rows[place]].astype(np.intp),
         seen=seen,
-        found=np.searchsorted(place, seen),
         truth=matches.truth_image[truth],
     )
 
@@ -114,7 +112,7 @@ def _points(ranked: _Ranked, weight: Array, total: int) -> tuple[Array, Array]:
     copies, only the last is looked at, where precision is highest.
     """
     seen = _running_sum(weight, ranked.image)[ranked.seen - 1]
-    found = _running_sum(weight, ranked.hit)[ranked.found - 1]
+    found = _running_sum(weight, ranked.hit)
     return found / total, found / np.maximum(seen, 1)
 
 

@@ -74,6 +74,26 @@ def test_equals_pycocotools_on_a_driving_scene() -> None:
     assert np.nanmin(ours[:, 0, 0]) < 0.9 * np.nanmax(ours[:, 0, 0])
 
 
+def test_equals_pycocotools_at_the_threshold_itself() -> None:
+    """Halves of boxes with one decimal: whether they overlap by half is up to the last bit."""
+    rng = np.random.default_rng(0)
+    images = 400
+    corner, size = rng.integers(0, 600, (images, 2)) / 10, rng.integers(10, 200, (images, 2)) / 10
+    second = (rng.random(images) < 0.5)[:, None] * [1, 0]
+    truth = np.concatenate([corner, corner + size * [2, 1]], axis=1)
+    start = corner + size * second
+    half = np.concatenate([start, start + size], axis=1)
+    rows = np.arange(images), np.zeros(images, dtype=int)
+    case = (
+        Detections(*rows, rng.permutation(images) / images, half),
+        GroundTruth(*rows, truth, np.zeros(images, dtype=bool)),
+    )
+    sizes = {"num_images": images, "num_classes": 1}
+    ours, theirs = coco_ap(*case, **sizes), pycocotools_ap(*case, **sizes)
+    np.testing.assert_allclose(ours, theirs, atol=1e-12, equal_nan=True)
+    assert 0.1 < ours[0, 0, 0] < 0.9
+
+
 def test_the_cut_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     case = random_case(5, 200, 40, grid=4)
     whole = coco_ap(*case, **SIZES)

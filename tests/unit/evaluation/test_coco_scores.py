@@ -62,6 +62,14 @@ def test_a_second_detection_takes_the_next_best_box() -> None:
     assert ap50(found((0.9, BOX), (0.8, AWAY)), truth) == pytest.approx(100 * 51 / 101)
 
 
+def test_of_equally_good_boxes_the_last_is_taken() -> None:
+    """Which may leave the other one for the next detection, or not."""
+    left, right = BOX, (10.0, 0.0, 20.0, 10.0)
+    both = (0.0, 0.0, 20.0, 10.0)
+    assert ap50(found((0.9, both), (0.8, left)), wanted(left, right)) == 100
+    assert ap50(found((0.9, both), (0.8, left)), wanted(right, left)) == pytest.approx(5100 / 101)
+
+
 def test_any_number_of_detections_fall_on_a_crowd() -> None:
     part = (0.0, 0.0, 5.0, 5.0)  # all of it inside, which is what counts
     truth = wanted(AWAY, crowd=(BOX,))

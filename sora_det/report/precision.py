@@ -1,0 +1,162 @@
+"""The section of precision-recall curves and operating points."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .axes import Axis
+from .charts import Line, legend, line_chart, style
+from .headline import domain_styles
+from .html import Markup, join, tag
+from .judged import ClassCurve, Judged
+from .runs import Run
+from .tables import Cell, Column, table
+from .words import NONE, fraction
+
+TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
+RECALL, PRECISION = Axis("recall", 0, 1, TICKS), Axis("precision", 0, 1, TICKS)
+
+
+def precision_section(runs: Sequence[Run]) -> Markup:
+    """Return the curves of every class and domain, and the table of operating points."""
+    known = [run for run in runs if run.judged]
+    absent = [tag("p", _named(r, r.absent, runs), class_="absent") for r in runs if r.absent]
+    if not known:
+        return join(absent)
+    body = _by_class(known[0]) if len(runs) == 1 else _by_class_and_domain(known, runs)
+    return join(absent, _intro(known[0]), body, [_points(run, len(runs) > 1) for run in known])
+
+
+def _intro(run: Run) -> Markup:
+    source = next(iter(run.judged))
+    return join(
+        tag(
+            "p",
+            "Precision is the share of predictions that are right, recall the share of boxes that "
+            "are found. Going down in score, a detector moves from left to right; AP50 is read off "
+            "these curves, at every recall the best precision from there on.",
+        ),
+        tag(
+            "p",
+            tag("b", "The dot is the operating point"),
+            f": the score threshold that gives the class its best F1 on {source} (F1 is the "
+            "harmonic mean of precision and recall). The same threshold is used in every domain, "
+            "since a detector in use has no labels to choose another by. A dot may lie below its "
+            "curve, which shows the best precision from that recall on; a dot in the corner means "
+            "that nothing above the threshold is right.",
+        ),
+    )
+
+
+def _by_class(run: Run) -> Markup:
+    """Draw a panel per class, a line per domain."""
+    looks = domain_styles(run.table.scores)
+    panels = []
+    for place, name in enumerate(run.table.protocol.classes):
+        lines = [
+            _line(domain, judged.curves[place], looks[domain])
+            for domain, judged in run.judged.items()
+        ]
+        panels.append(_panel(name, lines, f"Precision over recall of {name}"))
+    shown = legend([(domain, looks[domain]) for domain in run.judged])
+    return join(shown, tag("div", panels, class_="panels"))
+
+
+def _by_class_and_domain(known: Sequence[Run], runs: Sequence[Run]) -> Markup:
+    """Draw a panel per class and domain, a line per run; two menus choose among them."""
+    order = {run.name: style(place) for place, run in enumerate(runs)}
+    domains = list(dict.fromkeys(domain for run in known for domain in run.judged))
+    classes = known[0].table.protocol.classes
+    panels = []
+    for place, name in enumerate(classes):
+        for where, domain in enumerate(domains):
+            lines = [
+                _line(run.name, run.judged[domain].curves[place], order[run.name])
+                for run in known
+                if domain in run.judged and place < len(run.judged[domain].curves)
+            ]
+            words = f"Precision over recall of {name} in {domain}"
+            panels.append(_panel(f"{name}, {domain}", lines, words, place, where))
+    menus = tag(
+        "p",
+        _menu("class", classes, chosen=_most_boxes(known[0])),
+        _menu("domain", domains, chosen=-1),
+        class_="filters screen",
+    )
+    shown = legend([(run.name, order[run.name]) for run in known])
+    return tag("div", menus, shown, tag("div", panels, class_="panels"), class_="filtered")
+
+
+def _most_boxes(run: Run) -> int:
+    scores = run.table.scores[0].classes
+    return max(range(len(scores)), key=lambda place: scores[place].boxes)
+
+
+def _menu(what: str, names: Sequence[str], *, chosen: int) -> Markup:
+    entries = [(-1, f"every {what}"), *enumerate(names)]
+    options = [tag("option", name, value=i, selected=i == chosen) for i, name in entries]
+    return tag("label", f"{what} ", tag("select", options, data_filter=what, autocomplete="off"))
+
+
+def _panel(
+    title: str,
+    lines: Sequence[Line],
+    words: str,
+    place: int | None = None,
+    where: int | None = None,
+) -> Markup:
+    said = "; ".join(
+        f"{line.name}: " + (line.marks[0][2] if line.marks else "no operating point")
+        for line in lines
+    )
+    chart = line_chart(lines, RECALL, PRECISION, words=f"{words}. {said}")
+    return tag(
+        "figure", tag("h3", title), chart, class_="panel", data_class=place, data_domain=where
+    )
+
+
+def _line(name: str, curve: ClassCurve, look: str) -> Line:
+    at = curve.operating
+    marks = []
+    if at is not None:
+        words = (
+            f"{name}: threshold {fraction(at.threshold)}, precision {fraction(at.precision)}, "
+            f"recall {fraction(at.recall)}"
+        )
+        marks.append((at.recall, at.precision, words))
+    return Line(name, curve.recall.tolist(), curve.precision.tolist(), look, marks)
+
+
+def _points(run: Run, several: bool) -> Markup:
+    """Return the table of operating points."""
+    columns = [
+        Column("class", number=False),
+        Column("domain", number=False),
+        Column("threshold", "predictions with at least this score count"),
+        Column("precision"),
+        Column("recall"),
+        Column("F1"),
+        Column("best F1", "with a threshold of the domain's own"),
+        Column("its threshold"),
+    ]
+    rows = []
+    for place, name in enumerate(run.table.protocol.classes):
+        for domain, judged in run.judged.items():
+            rows.append(_row(name, domain, judged, place))
+    who = f" of {run.name}" if several else ""
+    return table(f"Operating points{who}: fractions from 0 to 1", columns, rows, tall=True)
+
+
+def _row(name: str, domain: str, judged: Judged, place: int) -> list[Cell]:
+    curve, threshold = judged.curves[place], judged.thresholds[place]
+    at, best = curve.operating, curve.best
+    cells = [Cell(name, name), Cell(domain, domain), Cell(fraction(threshold), threshold)]
+    for value in (at.precision, at.recall, at.f1) if at else (None, None, None):
+        cells.append(Cell(fraction(value), value))
+    for value in (best.f1, best.threshold) if best else (None, None):
+        cells.append(Cell(NONE if value is None else fraction(value), value))
+    return cells
+
+
+def _named(run: Run, text: str, runs: Sequence[Run]) -> str:
+    return text if len(runs) == 1 else f"{run.name}: {text}"
