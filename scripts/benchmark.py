@@ -3,6 +3,9 @@
 
     python scripts/benchmark.py decompose [--repetitions 5] [--threads 2] [--json FILE]
 
+Suites: decompose (the weights' minor components), adapter-io (files of adapters), evaluation
+(average precision; five repetitions of it take some five minutes).
+
 Ratios mean something on a busy machine as well; times do not.  Needs the extra `dev`.
 """
 

@@ -1,7 +1,7 @@
 """Scores: average precision, the table of domains, and the run that fills it.
 
-`sora_det.evaluation.run.evaluate` needs Detectron2 and `sora_det.evaluation.coco` pycocotools; both
-are imported from there. The rest needs NumPy alone.
+`sora_det.evaluation.run.evaluate` needs Detectron2 and is imported from there; `truth` and
+`external` read a benchmark's data. The rest needs NumPy alone.
 """
 
 from .ap import (

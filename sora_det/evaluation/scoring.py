@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
@@ -124,7 +125,7 @@ def score_domain(
     voc = score_matches(matches, iou=IOU)
     coco = coco_scores(data.detections, truth, num_images=images, num_classes=len(classes))
     dropped = len(data.truth) - len(truth)
-    draws = _draws(matches, images, extras)  # (draws, classes + 1)
+    draws = _draws(matches, data, extras)  # (draws, classes + 1)
     ends = [_interval(draws[:, i], extras) for i in range(len(classes) + 1)]
     errors = _errors(matches) if extras.lrp else [None] * (len(classes) + 1)
     score = DomainScore(
@@ -227,12 +228,19 @@ def _whole(data: DomainData) -> APResult:
     )
 
 
-def _draws(matches: Matches, images: int, extras: Extras) -> Array:
-    """Replicates (draws, classes + 1) of AP50 in percent, the mean over classes last."""
+def _draws(matches: Matches, data: DomainData, extras: Extras) -> Array:
+    """Replicates (draws, classes + 1) of AP50 in percent, the mean over classes last.
+
+    Domains are drawn apart from each other, and for all models alike.
+    """
     if not extras.replicates:
         return np.empty((0, matches.num_classes + 1))
     return 100.0 * bootstrap(
-        matches, num_images=images, replicates=extras.replicates, seed=extras.seed, iou=IOU
+        matches,
+        num_images=len(data.ids),
+        replicates=extras.replicates,
+        seed=extras.seed + zlib.crc32(data.domain.encode()),
+        iou=IOU,
     )
 
 

@@ -29,7 +29,6 @@ RULES: dict[str, set[str]] = {
     "sora_det.data.benchmark": {"sora_det.data.benchmark"},
     # Whatever evaluation holds is plain data and NumPy, but for the modules named below.
     "sora_det.evaluation": {"numpy", "sora_det.evaluation"},
-    "sora_det.evaluation.coco": {"numpy", "pycocotools", "sora_det.evaluation"},
     "sora_det.evaluation.scoring": {"numpy", "sora_det.evaluation", "sora_det.__version__"},
     "sora_det.evaluation.truth": {"numpy", "sora_det.data", "sora_det.evaluation"},
     "sora_det.evaluation.external": {"numpy", "sora_det.data", "sora_det.evaluation"},
@@ -47,7 +46,7 @@ RULES: dict[str, set[str]] = {
 }
 # Even where their package is allowed.
 PURE = ("sora_det.evaluation.table", "sora_det.evaluation.ap")
-IMPURE = {f"sora_det.evaluation.{name}" for name in ("run", "coco", "scoring", "truth", "external")}
+IMPURE = {f"sora_det.evaluation.{name}" for name in ("run", "scoring", "truth", "external")}
 
 
 def test_every_import_is_allowed() -> None:

@@ -1,92 +1,38 @@
-"""The report: one file that needs nothing else, whatever the run folder holds or lacks."""
+"""The page as a file: what it says, what it refuses, and that nothing in it is foreign markup."""
 
 import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 
-from sora_det.evaluation import Detections, DomainTable, GroundTruth, RunInfo, SplitInfo
-from sora_det.evaluation.saved import DomainData, write_domain
-from sora_det.evaluation.scoring import Extras, make_table, score_domain, voc_protocol
+from sora_det.evaluation.protocol import RunInfo
+from sora_det.evaluation.saved import read_domain, write_domain
 from sora_det.report.page import write_page
+from tests.tools.report_runs import metrics_line, write_run
 
-HOSTILE = "<script>alert(1)</script> & 'co'"
-CLASSES = ("bus", HOSTILE)
-EXTRAS = Extras(replicates=20, lrp=True, calibration=True)
-IMAGES = 4
-
-
-def domain(root: Path, name: str, role: Any, seed: int) -> DomainData:
-    """Images with two boxes each, of which some are found."""
-    draw = np.random.default_rng(seed)
-    (root / name).mkdir(parents=True, exist_ok=True)
-    files = tuple(f"{name}/{i}.jpg" for i in range(IMAGES))
-    for file in files:
-        cv2.imwrite(str(root / file), draw.integers(0, 255, (48, 64, 3), dtype=np.uint8))
-    image = np.repeat(np.arange(IMAGES), 2)
-    label = np.tile([0, 1], IMAGES)
-    box = np.tile([[4.0, 4, 24, 24], [30, 10, 60, 40]], (IMAGES, 1))
-    kept = draw.random(len(image)) < 0.7
-    found = box[kept] + draw.normal(0, 2, (int(kept.sum()), 4))
-    return DomainData(
-        domain=name,
-        role=role,
-        classes=CLASSES,
-        ids=tuple(map(str, range(IMAGES))),
-        files=files,
-        root=str(root),
-        size=np.full((IMAGES, 2), (64.0, 48.0)),
-        truth=GroundTruth(image, label, box, np.zeros(len(image), bool)),
-        detections=Detections(image[kept], label[kept], draw.random(len(found)), found),
-    )
-
-
-def write_run(folder: Path, root: Path, seed: int = 0, **run: Any) -> Path:
-    """Write what a scored run leaves."""
-    data = [domain(root, "clear", "source", seed), domain(root, "fog", "target", seed + 10)]
-    splits = [SplitInfo(d.domain, f"toy/{d.domain}/test", "test.txt", "ab", 4, 8, 0) for d in data]
-    scored = [score_domain(one, extras=EXTRAS) for one in data]
-    info = RunInfo(**({"method": "SoRA(rank=2)", "seed": seed, "date": "2026-01-02"} | run))
-    table = make_table("toy", voc_protocol(CLASSES, splits), scored, run=info, extras=EXTRAS)
-    table.write(folder)
-    for one in data:
-        write_domain(one, folder)
-    rows = [
-        {
-            "iteration": i,
-            "total_loss": 2.0 - i / 10,
-            "lr/adapter": 1e-4,
-            "weight_decay/adapter": 0.1,
-        }
-        for i in range(10)
-    ]
-    (folder / "metrics.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return folder
+VOID = {"br", "hr", "img", "input", "link", "meta"}
 
 
 class Reader(HTMLParser):
-    """Collects tags, attributes and text, and checks that tags are closed."""
-
-    VOID = frozenset({"meta", "link", "img", "br", "hr", "input"})
+    """Tags, attributes and text of a page; fails on tags that do not close in order."""
 
     def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        super().__init__(convert_charrefs=True)
         self.open: list[str] = []
-        self.text = ""
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
         self.feed(text)
         self.close()
-        assert not self.open, self.open
+        assert not self.open
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert len({name for name, _ in attrs}) == len(attrs)
         self.tags.append((tag, dict(attrs)))
-        if tag not in self.VOID:
+        if tag not in VOID:
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -96,93 +42,301 @@ class Reader(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        self.text += data
+        if not {"style", "script"} & set(self.open):
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", "".join(self.words))
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
-    return write_run(tmp_path / "run", tmp_path / "data")
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Do not change this folder."""
+    return write_run(tmp_path_factory.mktemp("report") / "run")
 
 
-def read(path: Path) -> Reader:
+@pytest.fixture(scope="module")
+def html(run: Path) -> str:
+    return write_page([run], run.parent / "page.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def read(html: str) -> Reader:
+    return Reader(html)
+
+
+def made(folders: list[Path], output: Path, **options: object) -> Reader:
+    path = write_page(folders, output, **options)  # type: ignore[arg-type]
     return Reader(path.read_text(encoding="utf-8"))
 
 
-def test_nothing_is_loaded_from_elsewhere(run: Path, tmp_path: Path) -> None:
-    text = write_page([run], tmp_path / "a.html").read_text(encoding="utf-8")
-    for _, attributes in Reader(text).tags:
-        for name in ("src", "href", "xlink:href", "action"):
-            value = attributes.get(name) or "#"
-            assert value.startswith(("#", "data:")), value
-    assert not re.search(r"url\((?!['\"]?(#|data:))", text)
-    assert "@import" not in text
-    assert "default-src 'none'" in text
+def test_the_headline_numbers_are_those_of_the_results(run: Path, read: Reader) -> None:
+    summary = json.loads((run / "results.json").read_text())["summary"]
+    tiles = read.text[: read.text.index("How far to trust this")]
+    for key in ("source", "target_mean"):
+        assert f"{summary[key]:.1f} AP50" in tiles
+    assert f"{100 * summary['relative_robustness']:.0f}%" in tiles
+    assert f"on {summary['worst_target']}" in tiles
 
 
-def test_what_comes_from_files_is_text(run: Path, tmp_path: Path) -> None:
-    page = read(write_page([run], tmp_path / "a.html", title="<img src=x onerror=1>"))
-    assert [tag for tag, _ in page.tags].count("script") == 1  # our own
-    assert HOSTILE in page.text
-    assert "<img src=x onerror=1>" in page.text
+def test_the_page_says_how_far_to_trust_it(tmp_path: Path, read: Reader) -> None:
+    assert "This is one training run (seed 0)" in read.text
+    assert "95% bootstrap intervals (50 draws" in read.text
+    assert "car in 3 of 3 domains (6 to 6)" in read.text
+    random = RunInfo(method="SoRA()", random_init=True)
+    bare = write_run(tmp_path / "run", run=random, replicates=0, pictures=False)
+    text = made([bare], tmp_path / "page.html").text
+    assert "started from random numbers" in text
+    assert "no confidence intervals" in text
 
 
-def test_every_part_is_there(run: Path, tmp_path: Path) -> None:
-    page = read(write_page([run], tmp_path / "a.html"))
-    table = DomainTable.from_json((run / "results.json").read_text())
-    sections = [attributes.get("id") for tag, attributes in page.tags if tag == "section"]
-    assert {"domains", "classes", "curves", "pictures", "training", "protocol"} <= {*sections}
-    for score in table.scores:
-        assert f"{score.ap50:.1f}" in page.text
-    images = [attributes for tag, attributes in page.tags if tag == "img"]
-    assert len(images) >= 4
-    assert all(attributes.get("alt") for attributes in images)
-    assert all("scope" in attributes for tag, attributes in page.tags if tag == "th")
+def test_nothing_is_loaded_from_elsewhere(html: str, read: Reader) -> None:
+    assert "http:" not in html
+    assert "https:" not in html
+    assert "@import" not in html
+    assert "url(" not in html
+    for _, attributes in read.tags:
+        for name in ("src", "href"):
+            value = attributes.get(name) or ""
+            assert not value or value.startswith(("data:", "#"))
+    policies = [m["content"] for m in read.all("meta") if m.get("http-equiv")]
+    assert policies[0] is not None
+    assert policies[0].startswith("default-src 'none'")
 
 
-def test_the_same_run_gives_the_same_bytes(run: Path, tmp_path: Path) -> None:
-    one, two = (write_page([run], tmp_path / f"{name}.html").read_bytes() for name in "ab")
-    assert one == two
+def test_the_same_run_gives_the_same_bytes(run: Path, html: str, tmp_path: Path) -> None:
+    assert write_page([run], tmp_path / "again.html").read_text(encoding="utf-8") == html
 
 
-def test_runs_side_by_side(run: Path, tmp_path: Path) -> None:
-    other = write_run(tmp_path / "run1", tmp_path / "data1", seed=1)
-    full = write_run(tmp_path / "full", tmp_path / "data2", seed=2, method="Full()")
-    page = read(write_page([run, other, full], tmp_path / "a.html"))
-    assert "±" in page.text
-    assert "Full" in page.text
-    with pytest.raises(ValueError, match="twice"):
-        write_page([run, run], tmp_path / "a.html")
+def test_every_id_is_used_once_and_every_link_leads_to_one(read: Reader) -> None:
+    ids = [attributes["id"] for _, attributes in read.tags if "id" in attributes]
+    assert len(set(ids)) == len(ids)
+    links = [a["href"] for a in read.all("a")]
+    assert links
+    assert {f"#{name}" for name in ids} >= set(links)
 
 
-def test_other_protocols_are_refused_unless_forced(run: Path, tmp_path: Path) -> None:
-    other = write_run(tmp_path / "other", tmp_path / "data", seed=1)
-    table = DomainTable.from_json((other / "results.json").read_text())
-    replace(table, protocol=replace(table.protocol, interpolation="area")).write(other)
-    with pytest.raises(ValueError, match="different protocols"):
-        write_page([run, other], tmp_path / "a.html")
-    page = read(write_page([run, other], tmp_path / "a.html", force=True))
-    assert "interpolation" in page.text
+def test_tables_and_pictures_are_described(read: Reader) -> None:
+    assert all(attributes.get("scope") for attributes in read.all("th"))
+    images = read.all("img")
+    assert len(images) == 3 * 3 * 4 - 3 * 2  # six images a domain: three worst, four random, ...
+    assert all(image.get("alt") for image in images)
+    charts = [s for s in read.all("svg") if s.get("class") == "chart"]
+    assert charts
+    assert all(chart.get("aria-label") for chart in charts)
 
 
-@pytest.mark.parametrize("lacking", ["metrics.json", "detections", "images"])
-def test_what_is_missing_is_said(run: Path, tmp_path: Path, lacking: str) -> None:
-    whole = read(write_page([run], tmp_path / "whole.html"))
-    target = tmp_path / "data" if lacking == "images" else run / lacking
-    target.rename(tmp_path / "away")
-    page = read(write_page([run], tmp_path / "a.html"))
-    said = {"metrics.json": "metrics.json", "detections": "--eval-only", "images": "data"}
-    assert said[lacking] in page.text
-    assert page.text != whole.text
+def test_text_and_boxes_of_the_gallery(html: str, read: Reader) -> None:
+    assert "drawn from all images of the domain with seed 0" in read.text
+    assert "that of the best F1 on clear: car 0." in read.text
+    for look in ("found", "missed", "right", "wrong"):
+        assert f'<rect class="{look}"' in html
 
 
-def test_bad_folders(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="no such folder; give the output folder of a run"):
-        write_page([tmp_path / "nowhere"], tmp_path / "a.html")
-    file = run / "detections" / "fog.npz"
-    file.write_bytes(file.read_bytes()[:100])
+def test_hostile_names_stay_text(tmp_path: Path) -> None:
+    nasty = ('<script>alert("1")</script>', "a\"b'c&d<b>\u202e\x00")
+    domains = ("clear", "fog<img src=x onerror=alert(1)>")
+    folder = tmp_path / "run"
+    write_run(folder, classes=nasty, domains=domains[:1])
+    file = folder / "detections" / "clear.npz"
+    data = read_domain(file)
+    ids = ("</figcaption><script>", *data.ids[1:])
+    write_domain(replace(data, ids=ids), folder)
+    text = (folder / "results.json").read_text(encoding="utf-8")
+    document = json.loads(text)
+    document["benchmark"] = "</title><script>"
+    document["scores"][0]["domain"] = document["protocol"]["splits"][0]["domain"] = domains[1]
+    document["run"]["method"] = "</script><!--"
+    document["protocol"]["splits"][0]["file"] = '"><svg onload=alert(1)>'
+    (folder / "results.json").write_text(json.dumps(document), encoding="utf-8")
+    write_domain(replace(data, ids=ids, domain=domains[1].replace("/", "")), folder)
+    page = made([folder], tmp_path / "page.html", title="<i>&amp;</i>")
+    assert len(page.all("script")) == 1
+    assert all((image["src"] or "").startswith("data:image/jpeg") for image in page.all("img"))
+    assert ids[0] in page.text
+    assert not any(name.startswith("on") for _, a in page.tags for name in a)
+    assert "<i>&amp;</i>" in page.text
+    assert nasty[0] in page.text
+    assert "\u202e" not in page.text
+    assert "\x00" not in page.text
+
+
+def test_images_that_are_gone_are_said_to_be(run: Path, tmp_path: Path) -> None:
+    bare = write_run(tmp_path / "run", pictures=False)
+    page = made([bare], tmp_path / "page.html")
+    assert not page.all("img")
+    assert page.text.count("image files of this domain cannot be read below") == 3
+    assert "--images FOLDER" in page.text
+    page = made([bare], tmp_path / "page.html", images=run.parent / "images")
+    assert page.all("img")
+
+
+def test_a_damaged_image_is_left_out_alone(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", domains=("clear",))
+    (tmp_path / "images" / "clear" / "0.jpg").write_bytes(b"no image")
+    (tmp_path / "images" / "clear" / "1.jpg").write_bytes(b"")
+    page = made([folder], tmp_path / "page.html")
+    assert page.all("img")
+    assert "image files cannot be read" in page.text
+
+
+def test_an_older_run_without_detections_is_told_how_to_get_them(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", detections=False, pictures=False)
+    page = made([folder], tmp_path / "page.html")
+    assert page.text.count("No detections are kept for this run") == 2  # curves and pictures
+    assert "--eval-only" in page.text
+
+
+def test_a_domain_without_detections_is_named(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    (folder / "detections" / "fog.npz").unlink()
+    assert "No detections are kept for fog" in made([folder], tmp_path / "page.html").text
+
+
+def test_detections_of_another_evaluation_are_called_out(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    data = read_domain(folder / "detections" / "fog.npz")
+    write_domain(
+        replace(
+            data,
+            detections=replace(
+                data.detections,
+                box=data.truth.box[:0],
+                image=data.truth.image[:0],
+                label=data.truth.label[:0],
+                score=np.empty(0),
+            ),
+        ),
+        folder,
+    )
+    page = made([folder], tmp_path / "page.html")
+    assert "detections kept for fog do not give the scores in results.json" in page.text
+    assert "kept for clear" not in page.text
+
+
+def test_without_metrics_the_section_says_why(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", metrics=False)
+    assert "There is no metrics.json" in made([folder], tmp_path / "page.html").text
+    (folder / "metrics.json").write_text("\x00\x00\n{}\n")
+    assert "no line that can be read" in made([folder], tmp_path / "page.html").text
+    (folder / "metrics.json").write_text(metrics_line(0) + metrics_line(20) + '{"iterat')
+    assert "1 line of metrics.json could not be read" in made([folder], tmp_path / "page.html").text
+
+
+def test_a_filter_of_boxes_is_followed_and_shown(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", min_side=25.0)
+    page = made([folder], tmp_path / "page.html")
+    assert "with a side below 25 pixels" in page.text
+    assert "are left out" in page.text
+    assert "do not give the scores" not in page.text  # curves leave them out too
+
+
+def test_plots_of_analyses_become_images(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", pictures=False)
+    place = folder / "spectrum"
+    place.mkdir()
+    (place / "spectrum.json").write_text('{"format": "sora_det.spectrum", "version": 1}')
+    (place / "spectra.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"><script/></svg>')
+    (folder / "spectra.svg").write_text("<svg/>")  # beside no report: none of ours
+    page = made([folder], tmp_path / "page.html")
+    (image,) = page.all("img")
+    assert (image["src"] or "").startswith("data:image/svg+xml;base64,")
+    assert len(page.all("script")) == 1
+    assert "spectrum/spectra.svg" in page.text
+
+
+def test_wrong_folders_are_refused_with_what_to_do(run: Path, tmp_path: Path) -> None:
+    output = tmp_path / "page.html"
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        write_page([tmp_path / "nowhere"], output)
+    with pytest.raises(FileNotFoundError, match=r"holds no results\.json"):
+        write_page([tmp_path], output)
+    with pytest.raises(NotADirectoryError, match="is a file"):
+        write_page([run / "results.json"], output)
+    with pytest.raises(ValueError, match="given twice"):
+        write_page([run, run / "..", run / ".." / run.name][::2], output)
+    with pytest.raises(NotADirectoryError, match="no such folder of images"):
+        write_page([run], output, images=tmp_path / "nowhere")
+    with pytest.raises(IsADirectoryError, match="name a file"):
+        write_page([run], tmp_path)
+    with pytest.raises(ValueError, match="at least one run"):
+        write_page([], output)
+    assert not output.exists()
+
+
+def test_damaged_files_are_refused_by_name(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", pictures=False)
+    file = folder / "detections" / "fog.npz"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=r"fog\.npz"):
-        write_page([run], tmp_path / "a.html")
-    (run / "results.json").write_text("{")
+        write_page([folder], tmp_path / "page.html")
+    file.write_bytes(whole)
+    (folder / "results.json").write_text("{")
     with pytest.raises(ValueError, match=r"results\.json"):
-        write_page([run], tmp_path / "a.html")
-    assert not (tmp_path / "a.html").exists()
+        write_page([folder], tmp_path / "page.html")
+
+
+def test_detections_of_other_classes_are_refused(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", pictures=False)
+    data = read_domain(folder / "detections" / "fog.npz")
+    write_domain(replace(data, classes=("bus", "tram")), folder)
+    with pytest.raises(ValueError, match="of other classes"):
+        write_page([folder], tmp_path / "page.html")
+
+
+# --- several runs -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    place = tmp_path_factory.mktemp("runs")
+    return [
+        write_run(place / f"{name.lower()}{seed}", run=RunInfo(method=f"{name}(r=1)", seed=seed))
+        for name, seed in (("SoRA", 0), ("SoRA", 1), ("Full", 0))
+    ]
+
+
+def test_seeds_of_a_method_become_mean_and_deviation(runs: list[Path], tmp_path: Path) -> None:
+    page = made(runs, tmp_path / "page.html")
+    values = [json.loads((run / "results.json").read_text())["summary"] for run in runs[:2]]
+    means = [value["target_mean"] for value in values]
+    assert "SoRA and Full on toy" in page.text
+    assert f"{np.mean(means):.1f}± {np.std(means, ddof=1):.1f}" in page.text
+    assert "One run each, so that no spread is known: Full." in page.text
+
+
+def test_curves_and_pictures_of_several_runs_share_their_places(
+    runs: list[Path], tmp_path: Path
+) -> None:
+    page = made(runs, tmp_path / "page.html")
+    panels = [f for f in page.all("figure") if "data-class" in f]
+    assert len(panels) == 2 * 3  # classes times domains
+    menus = [menu.get("data-filter") for menu in page.all("select")]
+    assert menus == ["class", "domain", None]
+    layers = [g for g in page.all("g") if "data-run" in g]
+    assert {g["data-run"] for g in layers} == {"0", "1", "2"}
+    assert all((g.get("class") == "off") == (g["data-run"] != "0") for g in layers)
+
+
+def test_runs_under_other_protocols_need_force_and_get_a_warning(
+    runs: list[Path], tmp_path: Path
+) -> None:
+    other = write_run(tmp_path / "other", min_side=20.0)
+    with pytest.raises(ValueError, match="different protocols"):
+        write_page([runs[0], other], tmp_path / "page.html")
+    page = made([runs[0], other], tmp_path / "page.html", force=True)
+    assert any(a.get("role") == "alert" for _, a in page.tags)
+    assert "Their scores do not compare" in page.text
+
+
+def test_runs_with_one_name_are_told_apart(tmp_path: Path) -> None:
+    one = write_run(tmp_path / "a" / "run", run=RunInfo(method="A"), pictures=False)
+    two = write_run(tmp_path / "b" / "run", run=RunInfo(method="B"), pictures=False)
+    text = made([one, two], tmp_path / "page.html").text
+    assert "a/run" in text
+    assert "b/run" in text
