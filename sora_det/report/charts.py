@@ -139,7 +139,7 @@ def bar_chart(rows: Sequence[Row], axis: Axis, *, words: str) -> Markup:
 
 
 def _name(row: Row, y: float) -> Markup:
-    short = row.name if len(row.name) <= LETTERS else row.name[: LETTERS - 1] + "…"
+    short = row.name if len(row.name) <= LETTERS else row.name[: LETTERS - 1].rstrip() + "…"
     return join(
         tag("text", tag("title", row.name), short, x=0, y=y, class_="name"),
         tag("text", row.note, x=NAMES - 6, y=y, class_="tick", text_anchor="end"),
