@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
+from ..evaluation.ap import Array
 from .axes import Axis
 from .charts import Line, legend, line_chart, style
 from .headline import domain_styles
@@ -11,8 +14,9 @@ from .html import Markup, join, tag
 from .judged import ClassCurve, Judged
 from .runs import Run
 from .tables import Cell, Column, table
-from .words import NONE, fraction
+from .words import fraction
 
+STEPS = 270  # about one a pixel
 TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 RECALL, PRECISION = Axis("recall", 0, 1, TICKS), Axis("precision", 0, 1, TICKS)
 
@@ -24,7 +28,7 @@ def precision_section(runs: Sequence[Run]) -> Markup:
     if not known:
         return join(absent)
     body = _by_class(known[0]) if len(runs) == 1 else _by_class_and_domain(known, runs)
-    return join(absent, _intro(known[0]), body, [_points(run, len(runs) > 1) for run in known])
+    return join(absent, _intro(known[0]), body, _points(known, len(runs) > 1))
 
 
 def _intro(run: Run) -> Markup:
@@ -124,38 +128,52 @@ def _line(name: str, curve: ClassCurve, look: str) -> Line:
             f"recall {fraction(at.recall)}"
         )
         marks.append((at.recall, at.precision, words))
-    return Line(name, curve.recall.tolist(), curve.precision.tolist(), look, marks)
+    recall, precision = thinned(curve.recall, curve.precision)
+    return Line(name, recall.tolist(), precision.tolist(), look, marks)
 
 
-def _points(run: Run, several: bool) -> Markup:
+def thinned(recall: Array, precision: Array) -> tuple[Array, Array]:
+    """Keep the first and the last point of every `1 / STEPS` of recall; more cannot be seen."""
+    step = np.floor(recall * STEPS)
+    moves = step[1:] != step[:-1]
+    keep = np.append(True, moves) | np.append(moves, True)
+    return recall[keep[: len(recall)]], precision[keep[: len(recall)]]
+
+
+def _points(known: Sequence[Run], several: bool) -> Markup:
     """Return the table of operating points."""
     columns = [
         Column("class", number=False),
         Column("domain", number=False),
+        *([Column("run", number=False)] if several else []),
         Column("threshold", "predictions with at least this score count"),
         Column("precision"),
         Column("recall"),
         Column("F1"),
         Column("best F1", "with a threshold of the domain's own"),
-        Column("its threshold"),
+        Column("its threshold", "the one that gives the best F1"),
     ]
     rows = []
-    for place, name in enumerate(run.table.protocol.classes):
-        for domain, judged in run.judged.items():
-            rows.append(_row(name, domain, judged, place))
-    who = f" of {run.name}" if several else ""
-    return table(f"Operating points{who}: fractions from 0 to 1", columns, rows, tall=True)
+    for place, name in enumerate(known[0].table.protocol.classes):
+        for run in known:
+            who = [Cell(run.name, run.name)] if several else []
+            for domain, judged in run.judged.items():
+                if place < len(judged.curves):
+                    first = [Cell(name, name), Cell(domain, domain), *who]
+                    rows.append([*first, *_values(judged, place)])
+    caption = (
+        "Operating points, as fractions from 0 to 1; best F1 is what a threshold of the domain's "
+        "own would give"
+    )
+    return table(caption, columns, rows, tall=True)
 
 
-def _row(name: str, domain: str, judged: Judged, place: int) -> list[Cell]:
+def _values(judged: Judged, place: int) -> list[Cell]:
     curve, threshold = judged.curves[place], judged.thresholds[place]
     at, best = curve.operating, curve.best
-    cells = [Cell(name, name), Cell(domain, domain), Cell(fraction(threshold), threshold)]
-    for value in (at.precision, at.recall, at.f1) if at else (None, None, None):
-        cells.append(Cell(fraction(value), value))
-    for value in (best.f1, best.threshold) if best else (None, None):
-        cells.append(Cell(NONE if value is None else fraction(value), value))
-    return cells
+    found = [threshold, *((at.precision, at.recall, at.f1) if at else (None, None, None))]
+    found += (best.f1, best.threshold) if best else (None, None)
+    return [Cell(fraction(value), value) for value in found]
 
 
 def _named(run: Run, text: str, runs: Sequence[Run]) -> str:

@@ -20,6 +20,7 @@ from sora_det.report.html import Markup, join, tag
 from sora_det.report.judged import DEFAULT_THRESHOLD, Judged, judge
 from sora_det.report.labels import Label, place
 from sora_det.report.pictures import SIDE, thumbnail
+from sora_det.report.precision import STEPS, thinned
 from sora_det.report.tables import Cell, Column, table
 from sora_det.report.training import Training, read_training
 from sora_det.report.words import count, fraction, listed, number, percent, shortened
@@ -191,6 +192,18 @@ def test_curves_enclose_the_area_that_is_average_precision() -> None:
     for curve, want in zip(one.curves, result.classes, strict=True):
         assert float(np.trapezoid(curve.precision, curve.recall)) == pytest.approx(want.ap)
         assert (np.diff(curve.precision) <= 0).all()
+
+
+def test_curves_of_many_points_are_thinned_to_what_is_seen() -> None:
+    recall = np.linspace(0, 1, 100_001)
+    precision = 1 - 0.5 * recall
+    x, y = thinned(recall, precision)
+    assert len(x) <= 2 * (STEPS + 1)
+    assert (x[0], x[-1], y[-1]) == (0, 1, 0.5)
+    assert np.abs(np.interp(recall, x, y) - precision).max() < 1e-9
+    assert thinned(recall[:0], recall[:0])[0].size == 0
+    x, y = thinned(np.array([0.0, 0.5, 0.5, 0.9]), np.array([1.0, 1.0, 0.4, 0.4]))
+    assert (x.tolist(), y.tolist()) == ([0, 0.5, 0.5, 0.9], [1, 1, 0.4, 0.4])
 
 
 def test_boxes_that_the_protocol_leaves_out_are_not_missed() -> None:
