@@ -49,8 +49,6 @@ def draw(image: Array, found: Detections, classes: Sequence[str], *, scores: boo
         RGB of the same size, or of a multiple.
     """
     kept = np.flatnonzero((found.box[:, 2:] > found.box[:, :2]).all(axis=1))
-    if not len(kept):
-        return image.copy()
     factor = max(1, -(-SMALLEST // max(image.shape[:2])))
     drawn = np.ascontiguousarray(np.repeat(np.repeat(image, factor, axis=0), factor, axis=1))
     width = max(2, round(max(drawn.shape[:2]) / 500))
