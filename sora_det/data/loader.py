@@ -66,6 +66,7 @@ def train_loader(
     records = get_detection_dataset_dicts(name, filter_empty=False)
     mapper = DatasetMapper(True, augmentations=list(augmentations), image_format=IMAGE_FORMAT)
     order = positions(start, total_batch_size, rank=comm.get_rank(), processes=processes)
+    _prepare_for_workers(num_workers)
     return DataLoader(
         _Samples(records, mapper, seed),
         batch_size=total_batch_size // processes,
@@ -73,7 +74,6 @@ def train_loader(
         num_workers=num_workers,
         collate_fn=list,
         drop_last=True,
-        worker_init_fn=_use_one_thread,
     )
 
 
@@ -101,9 +101,15 @@ class _Samples(Dataset):
             return self.mapper(self.records[index])
 
 
-def _use_one_thread(_: int) -> None:
-    """Keep OpenCV from starting a thread per core in every worker."""
-    cv2.setNumThreads(1)
+def _prepare_for_workers(workers: int) -> None:
+    """Give up OpenCV's threads in this process before workers are forked.
+
+    A worker would inherit the pool without its threads, and wait for them for ever or crash when
+    it changes their number. Workers inherit the single thread as well: a thread per core in each
+    of them would be too many.
+    """
+    if workers:
+        cv2.setNumThreads(1)
 
 
 def test_loader(
@@ -121,6 +127,7 @@ def test_loader(
         num_workers: loading processes.
         change: of every image before the augmentations, such as a `Corruption`.
     """
+    _prepare_for_workers(num_workers)
     return build_detection_test_loader(
         get_detection_dataset_dicts(dataset_name, filter_empty=False),
         mapper=CanvasMapper(augmentations, change=change),

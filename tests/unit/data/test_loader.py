@@ -2,6 +2,8 @@ import itertools
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from detectron2.config import LazyCall as L
@@ -55,6 +57,29 @@ def test_seed_fixes_the_order(benchmark: Benchmark) -> None:
 def test_a_resumed_run_goes_on_in_the_same_order(benchmark: Benchmark, workers: int) -> None:
     whole = ids(train(benchmark, num_workers=workers), 6)
     assert ids(train(benchmark, num_workers=workers, start=2), 4) == whole[2:]
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_workers_do_not_wait_for_threads_that_were_not_forked(
+    benchmark: Benchmark, split: str
+) -> None:
+    threads = cv2.getNumThreads()
+    try:
+        cv2.setNumThreads(4)
+        cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.uint8), (0, 0), 3.0)  # starts the threads
+        if split == "train":
+            batches = train(benchmark, num_workers=2)
+        else:
+            batches = loader.test_loader(
+                dataset_name=benchmark.dataset_name("clear", "test"),
+                augmentations=[RESIZE],
+                num_workers=2,
+                change=lambda image, _: cv2.GaussianBlur(image, (0, 0), 3.0),
+            )
+        batches.timeout = 20
+        assert len(ids(batches, 1)) == 1
+    finally:
+        cv2.setNumThreads(threads)
 
 
 def test_batches_may_exceed_the_data_set(benchmark: Benchmark) -> None:
