@@ -57,12 +57,17 @@ EXTRAS = {
         "pytest>=8.0",
         # scripts/test.sh runs one worker a core.
         "pytest-xdist>=3.5",
+        # A test that hangs fails, and says where, instead of holding up the whole run.
+        "pytest-timeout>=2.2",
         "hypothesis>=6.100",
         # The peer that adapter files are exchanged with and methods are tested against.
         "peft>=0.21",
         # Formatting changes with the minor release.
         "ruff>=0.17,<0.18",
         "mypy>=1.11",
+        # Drives a real browser over the report (scripts/test.sh --browser); 4.11 is the first
+        # that finds its way without helpers.
+        "selenium>=4.11",
         # Tests run third_party/detectron2's build in this environment; 77 is what it requires.
         "setuptools>=77",
     ],

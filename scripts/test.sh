@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
-# Style, types and tests: bash scripts/test.sh [--oldest] [--slow] [pytest's own arguments]
-#   --oldest  on the oldest torch and torchvision that we support, in .venv-oldest
-#   --slow    the tests marked slow as well
+# Style, types and tests: bash scripts/test.sh [--oldest] [--slow | --browser] [pytest's arguments]
+#   --oldest   on the oldest torch and torchvision that we support, in .venv-oldest
+#   --slow     the tests marked slow as well
+#   --browser  only those of the report in a real browser
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh"
 
-folder=.venv pins=() marks="not gpu and not slow and not network"
+folder=.venv pins=() marks="not gpu and not slow and not network and not browser"
 while [ $# -gt 0 ]; do
     case $1 in
         --oldest) folder=.venv-oldest ;;
-        --slow) marks="not gpu and not network" ;;
+        --slow) marks="not gpu and not network and not browser" ;;
+        --browser) marks="browser" ;;
         *) break ;;
     esac
     shift

@@ -6,6 +6,7 @@ import pty
 import re
 import runpy
 import shutil
+import signal
 import subprocess
 import sys
 import termios
@@ -49,9 +50,11 @@ def trained(toy: Path, folder: Path) -> OnTerminal:
         stdin=subprocess.DEVNULL,
         stdout=slave,
         stderr=slave,
+        start_new_session=True,
     )
     os.close(slave)
-    alarm = threading.Timer(SECONDS, process.kill)
+    # The whole group: any process left would hold the terminal open.
+    alarm = threading.Timer(SECONDS, os.killpg, (process.pid, signal.SIGKILL))
     alarm.start()
     shown = b"".join(iter(lambda: _read(master), b""))
     code = process.wait()

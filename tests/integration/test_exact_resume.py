@@ -100,11 +100,14 @@ def test_killed_at_random_moments(whole: tuple[Path, int], toy: Path, tmp_path: 
 
 def _wait_for_progress(run: Started, output: Path) -> None:
     """Wait until the run has written metrics that were not there before, or has ended."""
-    file = output / "metrics.json"
+    file, end = output / "metrics.json", time.monotonic() + 240
     before = file.stat().st_mtime_ns if file.is_file() else 0
     while run.process.poll() is None:
         if file.is_file() and file.stat().st_mtime_ns > before:
             return
+        if time.monotonic() > end:
+            run.kill()
+            pytest.fail(f"no progress: {run.err.read_text()[-2000:]}")
         time.sleep(0.01)
 
 
