@@ -1,14 +1,24 @@
 """Training hooks: pure functions of the iteration, so that resuming is free."""
 
+import json
 import logging
 import math
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 from detectron2.engine import HookBase
+from detectron2.utils import comm
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
+
+from ..data.loader import Skipped
+from .files import write_whole
+from .metrics import kept_lines
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +85,56 @@ class Validate(HookBase):
                 self.trainer.storage.put_scalar(name, value, smoothing_hint=False)
 
 
+class LogSkipped(HookBase):
+    """Write down every bad image that another one stood in for, of all processes, and count them.
+
+    Each is a line of JSON: iteration, image_id, file, reason. Before training, lines of iterations
+    that are about to be repeated are dropped. The number of lines is the metric skipped_images.
+
+    Args:
+        file: to append to; the first process does it.
+    """
+
+    def __init__(self, file: str | Path) -> None:
+        self.file, self.count = Path(file), 0
+        self.found: list[Skipped] = []
+        self.told: set[Skipped] = set()
+
+    def watch(self, batches: Iterable[list[dict[str, Any]]]) -> Iterator[list[dict[str, Any]]]:
+        """Pass on what `train_loader` gives; the hook then knows of it."""
+        for batch in batches:
+            for image in batch:
+                self.found += image.get("skipped", ())
+            yield batch
+
+    def before_train(self) -> None:
+        if comm.is_main_process() and self.file.is_file():
+            kept = kept_lines(self.file, self.trainer.start_iter)
+            write_whole(self.file, lambda file: file.write("".join(kept).encode()))
+            self.count = len(kept)
+
+    def after_step(self) -> None:
+        found = [one for part in comm.gather(self.found) for one in part]  # none elsewhere
+        self.found = []
+        if found:
+            self._write(found)
+        if self.count:
+            self.trainer.storage.put_scalar("skipped_images", self.count, smoothing_hint=False)
+
+    def _write(self, found: Sequence[Skipped]) -> None:
+        self.count += len(found)
+        with self.file.open("a", encoding="utf-8") as file:
+            for one in found:
+                row = {"iteration": self.trainer.iter, **asdict(one)}
+                file.write(json.dumps(row) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # before the checkpoint that counts on it
+        for one in dict.fromkeys(found):
+            if one not in self.told:
+                logger.warning("%s: another image stands in for it", one.reason)
+        self.told.update(found)
+
+
 class ProgressLine(HookBase):
     """Show the iterations done, the time left and the loss on a terminal; nothing in a log.
 
@@ -91,7 +151,7 @@ class ProgressLine(HookBase):
             tqdm(initial=first, total=total, unit="it", disable=not terminal, dynamic_ncols=True)
         )
         if terminal:
-            self.shown.enter_context(logging_redirect_tqdm(_console_loggers()))
+            self.shown.enter_context(logging_redirect_tqdm(console_loggers()))
 
     def after_step(self) -> None:
         self.bar.update()
@@ -103,7 +163,7 @@ class ProgressLine(HookBase):
         self.shown.close()  # also called if training could not begin, without a bar
 
 
-def _console_loggers() -> list[logging.Logger]:
+def console_loggers() -> list[logging.Logger]:
     """Return the loggers that write to the terminal by a handler of their own."""
     named = [x for x in logging.root.manager.loggerDict.values() if isinstance(x, logging.Logger)]
     streams = (sys.stdout, sys.stderr)

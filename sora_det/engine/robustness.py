@@ -33,9 +33,10 @@ from ..data.corruptions import COMMON, SEVERITIES, check_names, check_severities
 from ..data.corruptions.frost import drawn_textures, read_textures
 from ..evaluation import RunInfo
 from ..evaluation.robustness import Cell, RobustnessTable
-from ..evaluation.run import _on_main, evaluate
+from ..evaluation.run import evaluate
 from ..evaluation.scoring import Extras
-from .hooks import _console_loggers
+from ..evaluation.share import on_main_process
+from .hooks import console_loggers
 from .robustness_cells import Done, config_sha256, settings, weights_sha256, write_cell
 from .robustness_plan import Name, Plan, data_sha256, finished, forecast, in_order, join
 from .train import build, describe, load_for_evaluation
@@ -101,8 +102,8 @@ def measure_robustness(
         scored={"weights": weights_sha256(model), "config": config_sha256(cfg)},
         folder=Path(output or cfg.train.output_dir) / "robustness",
     )
-    data = _on_main(partial(data_sha256, plan))
-    done = _on_main(partial(finished, plan, data, redo=redo))
+    data = on_main_process(partial(data_sha256, plan))
+    done = on_main_process(partial(finished, plan, data, redo=redo))
     _evaluate_cells(_Detector(cfg, model, run), plan, data, done)
     table = join(plan, done)
     if comm.is_main_process():
@@ -173,7 +174,7 @@ def _evaluate_cells(
             tqdm(total=len(left), unit="cell", disable=not terminal, dynamic_ncols=True)
         )
         if terminal:  # what is logged goes above the bar
-            shown.enter_context(logging_redirect_tqdm(_console_loggers()))
+            shown.enter_context(logging_redirect_tqdm(console_loggers()))
         for cell in left:
             done[cell] = _evaluate_cell(detector, plan, data, cell)
             bar.update()
@@ -217,4 +218,4 @@ def _evaluate_cell(detector: _Detector, plan: Plan, data: dict[str, str], cell: 
         write_cell(plan.file(cell), done, plan.key(cell, data))
         return done
 
-    return _on_main(keep)
+    return on_main_process(keep)

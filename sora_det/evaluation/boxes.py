@@ -50,6 +50,15 @@ class GroundTruth:
         return len(self.image)
 
 
+def drop_small(truth: GroundTruth, min_side: float) -> GroundTruth:
+    """Leave out boxes with a side of less than `min_side` pixels; ignored ones stay."""
+    if min_side <= 0:
+        return truth
+    sides = (truth.box[:, 2:] - truth.box[:, :2]).min(axis=1, initial=np.inf)
+    keep = (sides >= min_side) | truth.ignore.astype(bool)
+    return GroundTruth(truth.image[keep], truth.label[keep], truth.box[keep], truth.ignore[keep])
+
+
 def check_boxes(detections: Detections, truth: GroundTruth, num_classes: int) -> None:
     """Refuse arrays that cannot be scored.
 

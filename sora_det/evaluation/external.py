@@ -12,12 +12,12 @@ from pathlib import Path
 from ..data.benchmark import Benchmark
 from ..data.coco_json import category_names
 from .prediction_images import Images
-from .predictions import Classes, Predicted, Source, parse_sources, read_predictions
+from .predictions import Classes, Source, parse_sources, read_predictions
 from .protocol import RunInfo
-from .saved import DomainData, write_domain
+from .saved import write_domain
 from .scoring import Extras, make_table, score_domain, voc_protocol
 from .table import DomainTable
-from .truth import Truth, read_truth
+from .truth import read_truth
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def evaluate_files(
     )
     scored = []
     for domain in domains:
-        data = _data(benchmark, truths.pop(domain), predicted[domain])
+        data = truths.pop(domain).with_detections(predicted[domain].detections)
         if output_dir is not None:
             write_domain(data, output_dir)
         remarks = predicted.pop(domain).remarks
@@ -94,20 +94,6 @@ def _numbers(benchmark: Benchmark, domain: str) -> Mapping[int, str]:
     split = found.splits[found.part("test")]
     files = (benchmark.root / folder / split for folder in found.folders)
     return category_names(next(file for file in files if file.is_file()))
-
-
-def _data(benchmark: Benchmark, truth: Truth, predicted: Predicted) -> DomainData:
-    return DomainData(
-        domain=truth.domain,
-        role=truth.role,
-        classes=tuple(benchmark.classes),
-        ids=truth.ids,
-        files=truth.files,
-        root=truth.root,
-        size=truth.size,
-        truth=truth.boxes,
-        detections=predicted.detections,
-    )
 
 
 def _fingerprints(sources: Sequence[Source]) -> str:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,16 +23,16 @@ from tqdm import tqdm
 from ..data.benchmark import Benchmark
 from .collect import Collector, Found, merge
 from .protocol import Protocol, RunInfo, SplitInfo
-from .saved import DomainData, write_domain
+from .saved import write_domain
 from .scores import DomainScore
 from .scoring import Extras, ScoredDomain, make_table, score_domain, voc_protocol
+from .share import on_main_process
 from .table import DomainTable
 from .truth import Truth, read_truth
 
 logger = logging.getLogger(__name__)
 
 Loader = Callable[[str], Iterable[list[dict[str, Any]]]]
-Result = TypeVar("Result")
 
 
 def evaluate(
@@ -80,15 +80,15 @@ def evaluate(
     truths: dict[str, Truth] = {}
     splits = []
     for name in names:  # before any inference, so that a broken domain costs no hours
-        splits.append(_on_main(partial(_prepare, benchmark, name, split, truths)))
+        splits.append(on_main_process(partial(_prepare, benchmark, name, split, truths)))
     protocol = _protocol(benchmark, model, splits, min_side)
-    score = partial(_score, benchmark, truths, min_side, extras, output_dir)
+    score = partial(_score, truths, min_side, extras, output_dir)
     scored = []
     for name in names:
         start = time.perf_counter()
         found = _infer(model, loader(benchmark.dataset_name(name, split)), name, progress)
         parts = comm.gather(found, dst=0)
-        scored.append(_on_main(partial(score, name, parts)))
+        scored.append(on_main_process(partial(score, name, parts)))
         _log(scored[-1].score, time.perf_counter() - start)
     table = make_table(benchmark.name, protocol, scored, run=_complete(run, model), extras=extras)
     if output_dir is not None and comm.is_main_process():
@@ -125,7 +125,6 @@ def _eval_mode(model: nn.Module) -> Iterator[None]:
 
 
 def _score(
-    benchmark: Benchmark,
     truths: dict[str, Truth],
     min_side: float,
     extras: Extras | None,
@@ -144,17 +143,7 @@ def _score(
         )
     # A model sees padding as image; what lies there is cut off, as Detectron2 does at the border.
     limit = np.tile(truth.size[detections.image], 2).astype(np.float32)  # (N, 4)
-    data = DomainData(
-        domain=domain,
-        role=truth.role,
-        classes=tuple(benchmark.classes),
-        ids=truth.ids,
-        files=truth.files,
-        root=truth.root,
-        size=truth.size,
-        truth=truth.boxes,
-        detections=replace(detections, box=np.clip(detections.box, 0.0, limit)),
-    )
+    data = truth.with_detections(replace(detections, box=np.clip(detections.box, 0.0, limit)))
     if output_dir is not None:
         write_domain(data, output_dir)
     return score_domain(data, min_side=min_side, extras=extras)
@@ -234,21 +223,3 @@ def _log(score: DomainScore, seconds: float) -> None:
     shown = "none" if score.ap50 is None else f"{score.ap50:.1f}"
     if comm.is_main_process():
         logger.info("%s: %d images, AP50 %s, %.0f s", score.domain, score.images, shown, seconds)
-
-
-def _on_main(action: Callable[[], Result]) -> Result:
-    """Run on the first process; every process gets the result, or an error if it failed."""
-    if comm.get_world_size() == 1:
-        return action()
-    result, failure, error = None, "", None
-    if comm.is_main_process():
-        try:
-            result = action()
-        except Exception as caught:  # whatever it is, the others wait and must hear of it
-            error, failure = caught, f"{type(caught).__name__}: {caught}"
-    shared, failure = comm.all_gather((result, failure))[0]
-    if error is not None:
-        raise error
-    if failure:
-        raise RuntimeError(f"the first process failed with {failure}")
-    return cast(Result, shared)

@@ -13,13 +13,13 @@ from .. import __version__
 from .ap import (
     APResult,
     Array,
-    GroundTruth,
     Matches,
     average_precision,
     match,
     score_matches,
 )
 from .bootstrap import bootstrap, interval
+from .boxes import drop_small
 from .calibration import calibration_error
 from .coco import MAX_DETECTIONS, coco_scores
 from .convention import DIVERSE_WEATHER
@@ -177,15 +177,6 @@ def make_table(
         bootstrap=extras.bootstrap,
         target_interval=_interval(_mean(targets), extras) if targets else None,
     )
-
-
-def drop_small(truth: GroundTruth, min_side: float) -> GroundTruth:
-    """Leave out boxes with a side of less than `min_side` pixels; ignored ones stay."""
-    if min_side <= 0:
-        return truth
-    sides = (truth.box[:, 2:] - truth.box[:, :2]).min(axis=1, initial=np.inf)
-    keep = (sides >= min_side) | truth.ignore.astype(bool)
-    return GroundTruth(truth.image[keep], truth.label[keep], truth.box[keep], truth.ignore[keep])
 
 
 def _mean(domains: Sequence[Array]) -> Array:

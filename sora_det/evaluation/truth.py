@@ -11,9 +11,9 @@ import numpy as np
 
 from ..data.benchmark import Benchmark
 from ..data.register import records
-from .ap import Array, GroundTruth
+from .ap import Array, Detections, GroundTruth
 from .protocol import SplitInfo
-from .saved import Role
+from .saved import DomainData, Role
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +23,7 @@ class Truth:
     Attributes:
         domain: its name.
         role: "source" or "target".
+        classes: their names; labels of boxes count into them.
         ids: of the images, each once.
         files: of the images, below `root`, with "/" between folders.
         root: the benchmark's folder.
@@ -33,12 +34,27 @@ class Truth:
 
     domain: str
     role: Role
+    classes: tuple[str, ...]
     ids: tuple[str, ...]
     files: tuple[str, ...]
     root: str
     size: Array
     boxes: GroundTruth
     split: SplitInfo
+
+    def with_detections(self, detections: Detections) -> DomainData:
+        """Return what scoring needs; images of `detections` count into `ids`."""
+        return DomainData(
+            domain=self.domain,
+            role=self.role,
+            classes=self.classes,
+            ids=self.ids,
+            files=self.files,
+            root=self.root,
+            size=self.size,
+            truth=self.boxes,
+            detections=detections,
+        )
 
 
 def read_truth(benchmark: Benchmark, domain: str, split: str = "test") -> Truth:
@@ -67,6 +83,7 @@ def read_truth(benchmark: Benchmark, domain: str, split: str = "test") -> Truth:
     return Truth(
         domain=domain,
         role="source" if domain == benchmark.source.name else "target",
+        classes=tuple(benchmark.classes),
         ids=ids,
         files=tuple(file.replace(os.sep, "/") for file in files),
         root=os.path.abspath(root),

@@ -17,6 +17,7 @@ from ..evaluation.ap import (
     score_matches,
     verdicts,
 )
+from ..evaluation.boxes import drop_small
 from ..evaluation.convention import Convention
 from ..evaluation.protocol import Protocol
 from ..evaluation.saved import DomainData
@@ -142,14 +143,8 @@ def _match(data: DomainData, protocol: Protocol) -> tuple[GroundTruth, Matches]:
         strict=protocol.strict,
         absent=protocol.absent_classes,
     )
-    counted = _without_small(data.truth, protocol.min_side)
+    counted = drop_small(data.truth, protocol.min_side)
     return counted, match(data.detections, counted, num_classes=len(data.classes), convention=rule)
-
-
-def _without_small(truth: GroundTruth, min_side: float) -> GroundTruth:
-    sides = (truth.box[:, 2:] - truth.box[:, :2]).min(axis=1, initial=np.inf)
-    keep = (sides >= min_side) | truth.ignore.astype(bool)
-    return GroundTruth(truth.image[keep], truth.label[keep], truth.box[keep], truth.ignore[keep])
 
 
 def _best(curve: Curve) -> Point | None:

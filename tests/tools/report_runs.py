@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 
 from sora_det.evaluation.ap import Detections, GroundTruth
-from sora_det.evaluation.protocol import Protocol, RunInfo, SplitInfo
+from sora_det.evaluation.protocol import RunInfo, SplitInfo
 from sora_det.evaluation.saved import DomainData, Role, write_domain
-from sora_det.evaluation.scoring import Extras, make_table, score_domain
+from sora_det.evaluation.scoring import Extras, make_table, score_domain, voc_protocol
 
 CLASSES = ("car", "person")
 DOMAINS: dict[str, Role] = {"clear": "source", "fog": "target", "night": "target"}
@@ -78,20 +78,8 @@ def write_run(
         one = score_domain(data, min_side=min_side, extras=extras)
         scored.append(one)
         splits.append(SplitInfo(name, f"toy/{name}/test", "test.txt", "ab" * 32, images, 12, 0))
-    protocol = Protocol(
-        classes=classes,
-        iou=0.5,
-        strict=False,
-        interpolation="11point",
-        pixel="continuous",
-        difficult="ignored",
-        clipped=True,
-        absent_classes="skip",
-        max_detections=100,
-        score_threshold=0.05,
-        coco_max_detections=100,
-        splits=tuple(splits),
-        min_side=min_side,
+    protocol = voc_protocol(
+        classes, splits, max_detections=100, score_threshold=0.05, min_side=min_side
     )
     made = make_table("toy", protocol, scored, run=run, extras=extras)
     replace(made, run=replace(made.run, python="3.11.0")).write(folder)

@@ -2,26 +2,14 @@
 
 from typing import Any
 
-from sora_det.evaluation import ClassScore, DomainScore, DomainTable, Protocol, RunInfo, SplitInfo
+from sora_det.evaluation import ClassScore, DomainScore, DomainTable, RunInfo, SplitInfo
+from sora_det.evaluation.scoring import voc_protocol
 
 SPLITS = tuple(
     SplitInfo(d, f"toy/{d}/test", "test.txt", "ab" * 32, 10, 5, 0, "cd" * 32)
     for d in ("clear", "fog", "night")
 )
-PROTOCOL = Protocol(
-    classes=("car",),
-    iou=0.5,
-    strict=False,
-    interpolation="11point",
-    pixel="continuous",
-    difficult="ignored",
-    clipped=True,
-    absent_classes="skip",
-    max_detections=100,
-    score_threshold=0.05,
-    coco_max_detections=100,
-    splits=SPLITS,
-)
+PROTOCOL = voc_protocol(("car",), SPLITS, max_detections=100, score_threshold=0.05)
 
 
 def table(clear: float, fog: float, night: float | None, **run: Any) -> DomainTable:

@@ -20,6 +20,7 @@ from sora_det.evaluation import (
     table,
 )
 from sora_det.evaluation.scores import LRP, Remark
+from sora_det.evaluation.scoring import voc_protocol
 
 CLASSES = ("bus", "car")
 
@@ -43,20 +44,8 @@ def score(domain: str, role: Any, bus: float | None, car: float | None) -> Domai
     )
 
 
-PROTOCOL = Protocol(
-    classes=CLASSES,
-    iou=0.5,
-    strict=False,
-    interpolation="11point",
-    pixel="continuous",
-    difficult="ignored",
-    clipped=True,
-    absent_classes="skip",
-    max_detections=100,
-    score_threshold=0.05,
-    coco_max_detections=100,
-    splits=(SplitInfo("clear", "toy/clear/test", "test.txt", "ab" * 32, 10, 23, 1, "cd" * 32),),
-)
+SPLIT = SplitInfo("clear", "toy/clear/test", "test.txt", "ab" * 32, 10, 23, 1, "cd" * 32)
+PROTOCOL = voc_protocol(CLASSES, (SPLIT,), max_detections=100, score_threshold=0.05)
 SOURCE = score("clear", "source", 60.0, 80.0)
 FOG = score("fog", "target", 30.0, 50.0)
 NIGHT = score("night", "target", None, 20.0)

@@ -7,23 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from sora_det.evaluation import Protocol, RunInfo, SplitInfo
+from sora_det.evaluation import RunInfo, SplitInfo
 from sora_det.evaluation.robustness import Cell, RobustnessTable, Settings, expected
+from sora_det.evaluation.scoring import voc_protocol
 
-PROTOCOL = Protocol(
-    classes=("car",),
-    iou=0.5,
-    strict=False,
-    interpolation="11point",
-    pixel="continuous",
-    difficult="ignored",
-    clipped=True,
-    absent_classes="skip",
-    max_detections=100,
-    score_threshold=0.05,
-    coco_max_detections=100,
-    splits=(SplitInfo("clear", "small/clear/test", "test.txt", "ab" * 32, 7, 21, 2),),
-)
+SPLIT = SplitInfo("clear", "small/clear/test", "test.txt", "ab" * 32, 7, 21, 2)
+PROTOCOL = voc_protocol(("car",), (SPLIT,), max_detections=100, score_threshold=0.05)
 SETTINGS = Settings(version=1, seed=3, frost="drawn", numpy="2.0", opencv="4.10", pillow="11.0")
 Score = Callable[[str, int], float | None]
 
