@@ -69,6 +69,8 @@ class Checkpoints:
         for old in [file for file in self.files() if file.name != FINAL][: -self.keep]:
             old.unlink()
             checksum_file(old).unlink(missing_ok=True)
+        for draft in self.folder.glob(".model_*"):  # of a process that was killed
+            draft.unlink(missing_ok=True)
         return path
 
     def newest(self) -> Path | None:

@@ -12,12 +12,14 @@ from detectron2.utils.events import EventStorage
 from .files import write_whole
 
 WINDOW = 20  # iterations that a smoothed value is the median of
+# Of one process on one machine: a resumed run has times of its own.
+TIMES = {"time", "data_time", "eta_seconds"}
 
 History = dict[str, dict[str, Any]]
 
 
 def recent_history(storage: EventStorage) -> History:
-    """Return the values of every scalar that later medians depend on, as plain data."""
+    """Return the values of every scalar but times that later medians depend on, as plain data."""
     hints = storage.smoothing_hints()
     return {
         name: {
@@ -25,6 +27,7 @@ def recent_history(storage: EventStorage) -> History:
             "values": [[v, i] for v, i in buffer.values()[-WINDOW:]],
         }
         for name, buffer in storage.histories().items()
+        if name not in TIMES
     }
 
 
@@ -87,9 +90,9 @@ def kept_lines(file: Path, start: int) -> list[str]:
     for line in file.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
         try:
             iteration = json.loads(line)["iteration"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             break
-        if not line.endswith("\n") or iteration >= start:
+        if not line.endswith("\n") or type(iteration) is not int or iteration >= start:
             break
         kept.append(line)
     return kept

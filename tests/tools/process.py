@@ -50,8 +50,11 @@ class Started:
             code = self.process.wait(timeout)
         except subprocess.TimeoutExpired:
             self.kill()
-            pytest.fail(f"no end after {timeout} s: {self.err.read_text()[-2000:]}")
+            pytest.fail(f"no end after {timeout} s: {self.last_words()}")
         return Ended(code, self.out.read_text(), self.err.read_text())
+
+    def last_words(self) -> str:
+        return self.err.read_text()[-2000:]
 
     def kill(self) -> None:
         """End the process and its children at once, as a power cut would."""
