@@ -3,8 +3,8 @@
 
     python scripts/benchmark.py decompose [--repetitions 5] [--threads 2] [--json FILE]
 
-Suites: decompose (the weights' minor components), adapter-io (files of adapters), evaluation
-(average precision; five repetitions of it take some five minutes).
+Suites: decompose (the weights' minor components), adapter-io (files of adapters), checkpoint
+(those of a training), evaluation (average precision; five repetitions take some five minutes).
 
 Ratios mean something on a busy machine as well; times do not.  Needs the extra `dev`.
 """
@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 
 from scripts.benchmarks.adapter_io import adapter_io
+from scripts.benchmarks.checkpoint import checkpoint
 from scripts.benchmarks.decompose import decompose
 from scripts.benchmarks.evaluation import evaluation
 from scripts.benchmarks.results import Result
@@ -27,6 +28,7 @@ from scripts.benchmarks.results import Result
 SUITES: dict[str, Callable[[int], Result]] = {
     "decompose": decompose,
     "adapter-io": adapter_io,
+    "checkpoint": checkpoint,
     "evaluation": evaluation,
 }
 
