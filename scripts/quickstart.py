@@ -21,6 +21,7 @@ from tqdm import tqdm  # noqa: E402
 from sora_det.data.toy import image_count, write_toy  # noqa: E402
 from sora_det.engine.config import load_config  # noqa: E402
 from sora_det.engine.train import fit, score  # noqa: E402
+from sora_det.report.page import write_page  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs" / "toy_sora_frcnn.py"
@@ -52,10 +53,11 @@ def main() -> None:
     print(f"Training SoRA for {cfg.train.max_iter} iterations on {before.domain} alone ...")
     fit(cfg, name=CONFIG.stem)  # its log ends with the table
 
+    page = write_page([args.output_dir], args.output_dir / "report.html")
     minutes = (time.perf_counter() - start) / 60
     print(f"Before training, AP50 on {before.domain} was {before.ap50:.1f}.")
     print(f"Results, metrics and checkpoint, after {minutes:.1f} minutes: {args.output_dir}")
-    print("Begin with results.md.")
+    print(f"Open {page} in a browser.")
 
 
 def clear(folder: Path) -> None:

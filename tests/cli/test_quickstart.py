@@ -51,7 +51,8 @@ def test_from_nothing_to_the_table(run: Run, tmp_path: Path) -> None:
     assert "\ntarget mean" in shown
     assert "started from random numbers" in shown
     assert "Before training, AP50 on daytime-clear was" in shown
-    assert f" minutes: {output}\nBegin with results.md." in shown
+    assert f" minutes: {output}\nOpen {output / 'report.html'} in a browser." in shown
+    assert "daytime-clear" in (output / "report.html").read_text()
     assert "iter: 1 " in shown  # the main lines of the log
     assert "Serializing" not in shown
     assert "Serializing" in (output / quickstart.LOG).read_text()
