@@ -51,7 +51,8 @@ def checkpoint(
 
     with tempfile.TemporaryDirectory() as place:
         store = Checkpoints(place, keep=1)
-        peer = DetectionCheckpointer(model, place, optimizer=optimizer)
+        peer = DetectionCheckpointer(model, place)
+        peer.add_checkpointable("optimizer", optimizer)
         ours, theirs = in_turns(
             {
                 "ours": lambda: store.write("model_0000000", state()),
