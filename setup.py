@@ -53,6 +53,11 @@ DEPENDENCIES = [
 ]
 
 EXTRAS = {
+    "slurm": [
+        # Submits trainings to SLURM and queues them again; 1.5 can overwrite an exported
+        # environment.
+        "submitit>=1.5",
+    ],
     "dev": [
         "pytest>=8.0",
         # scripts/test.sh runs one worker a core.
@@ -65,6 +70,8 @@ EXTRAS = {
         # Formatting changes with the minor release.
         "ruff>=0.17,<0.18",
         "mypy>=1.11",
+        # The launcher for SLURM, whose local executor the tests use.
+        "submitit>=1.5",
         # Drives a real browser over the report (scripts/test.sh --browser); 4.11 is the first
         # that finds its way without helpers.
         "selenium>=4.11",

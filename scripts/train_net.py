@@ -4,7 +4,8 @@
     python scripts/train_net.py --config-file configs/toy_sora_frcnn.py [--num-gpus 4] [--resume]
         [--eval-only] [key=value ...]
 
-The arguments are those of Detectron2's own training scripts; `torchrun` works as well.
+The arguments are those of Detectron2's own training scripts; `torchrun` works as well, and
+scripts/launch_slurm.py submits it. docs/distributed.md has the rest.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from detectron2.utils import comm  # noqa: E402
 from detectron2.utils.logger import setup_logger  # noqa: E402
 
 from sora_det.engine.config import load_config  # noqa: E402
-from sora_det.engine.launch import launch  # noqa: E402
+from sora_det.engine.launch import check_restarts, launch  # noqa: E402
 from sora_det.engine.train import fit, score  # noqa: E402
 
 
@@ -39,8 +40,11 @@ def run(args: argparse.Namespace) -> None:
     if args.eval_only:
         score(cfg, name=name)
     else:
+        check_restarts(resume=args.resume)
         fit(cfg, name=name, resume=args.resume)
 
 
 if __name__ == "__main__":
-    launch(main, default_argument_parser(epilog=__doc__).parse_args())
+    parser = default_argument_parser(epilog=__doc__)
+    parser.set_defaults(dist_url="auto")  # Detectron2's own is the same for all runs of a user
+    launch(main, parser.parse_args())

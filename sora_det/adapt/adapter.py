@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .dora import DoRALinear
-from .errors import AdaptationError
+from .errors import AdaptationError, brief
 from .inject import find
 from .low_rank import Adapted, Added, LowRankLinear, Split, finite, in_groups, residual
 from .record import Adaptation, base_name, digests, recall, remember
@@ -52,7 +52,8 @@ class LayerInfo:
         if not counts or not scale or not flags or (self.differences and not self.moved):
             raise AdaptationError(
                 "rank and groups are whole numbers from 1 on, scale is positive, moved and "
-                f"differences are true or false, the latter only where moved; got {self}"
+                "differences are true or false, the latter only where moved; got "
+                f"{brief(asdict(self))}"
             )
 
 
@@ -324,6 +325,7 @@ def _now_and_start(
 
 def _build(name: str, linear: nn.Linear, adapter: Adapter) -> Adapted:
     info, weight = adapter.layers[name], linear.weight.detach()
+    scale = float(info.scale)  # which may be a whole number, and too large for a tensor's
     kind = torch.promote_types(weight.dtype, torch.float32)
     up, down = (
         adapter.tensors[f"{name}.{part}"].to(weight.device, kind) for part in ("up", "down")
@@ -331,12 +333,12 @@ def _build(name: str, linear: nn.Linear, adapter: Adapter) -> Adapted:
     parts = in_groups(weight, info.groups)
     now, start = _now_and_start(info, up, down)
     if start is not None:
-        split = Split(residual(parts, *start, info.scale), *start)
+        split = Split(residual(parts, *start, scale), *start)
     else:
         split = Added(parts.clone(), *now)
     magnitude = adapter.tensors.get(f"{name}.magnitude")
     layer = LowRankLinear(
-        split, linear.bias if magnitude is None else None, scale=info.scale, train_bias=False
+        split, linear.bias if magnitude is None else None, scale=scale, train_bias=False
     )
     with torch.no_grad():
         layer.up.copy_(now[0])

@@ -34,9 +34,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from .adapter import DTYPES, Adapter, LayerInfo, attach, collect, in_differences
-from .errors import AdaptationError
+from .errors import AdaptationError, brief
 from .record import Adaptation
-from .store import checksum, write_tensors
+from .store import check_names, checksum, write_tensors
 
 FORMAT = 1
 METADATA_KEY = "sora_det"
@@ -112,8 +112,8 @@ def _described(header: Mapping[str, Any], name: str) -> tuple[Adaptation, dict[s
     try:
         adaptation, layers = _parts(header)
         again = _header(adaptation, layers)
-    except (KeyError, TypeError, AttributeError, UnicodeError) as error:
-        raise AdaptationError(f"the header of {name} is incomplete: {error!r}") from error
+    except (KeyError, TypeError, AttributeError, UnicodeError, RecursionError) as error:
+        raise AdaptationError(f"the header of {name} is incomplete: {error!r:.300}") from error
     wrong = [key for key in ("fingerprint", "targets", "layers") if header.get(key) != again[key]]
     if adaptation.start_block is not None and adaptation.start_block < 0:
         wrong.append("start_block")
@@ -127,6 +127,7 @@ def _described(header: Mapping[str, Any], name: str) -> tuple[Adaptation, dict[s
 
 def _parts(header: Mapping[str, Any]) -> tuple[Adaptation, dict[str, LayerInfo]]:
     described = _typed(header, "layers", dict)
+    check_names([*described, _typed(header, "method", str), _typed(header, "base", str)])
     adaptation = Adaptation(
         method=_typed(header, "method", str),
         digests={name: _typed(entry, "digest", str) for name, entry in described.items()},
@@ -154,10 +155,12 @@ def _read(path: Path, *, tensors: bool) -> tuple[dict[str, Any], dict[str, Tenso
     try:
         with safe_open(path, framework="pt") as stored:
             header = _parse((stored.metadata() or {}).get(METADATA_KEY), path.name)
+            check_names(stored.keys())
             found = {name: stored.get_tensor(name) for name in stored.keys()} if tensors else {}
     except SafetensorError as error:
         raise AdaptationError(
-            f"{path.name} is no complete safetensors file ({error}): copy or download it again"
+            f"{path.name} is no complete safetensors file ({brief(str(error))}): copy or "
+            "download it again"
         ) from error
     return header, found
 
@@ -169,7 +172,7 @@ def _parse(text: str | None, name: str) -> dict[str, Any]:
         header = json.loads(text)
         version = _typed(header, "format", int)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise AdaptationError(f"the header of {name} cannot be read ({error!r})") from error
+        raise AdaptationError(f"the header of {name} cannot be read ({error!r:.300})") from error
     if version != FORMAT:
         raise AdaptationError(
             f"{name} has format {version}, this version of sora_det reads {FORMAT}: update it"

@@ -17,11 +17,13 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from .adapter import LARGEST, Adapter, LayerInfo, collect
-from .errors import AdaptationError
+from .errors import AdaptationError, brief
+from .peft_patterns import Patterns, compile_patterns, of_pattern
 from .record import Adaptation
-from .store import write_tensors
+from .store import check_names, write_tensors
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+MOST_BYTES = 1_000_000  # of the former; PEFT's own have some thousands
 PREFIX = "base_model.model."
 
 # Starts that leave the base weights as they are. The others of PEFT change them, and say so
@@ -131,10 +133,14 @@ def import_peft(folder: str | Path) -> Adapter:
     stored = _read_weights(place)
     layers: dict[str, LayerInfo] = {}
     tensors: dict[str, Tensor] = {}
-    for key in stored:
-        if key.endswith(".lora_A.weight"):
-            name = key.removesuffix(".lora_A.weight")
-            layers[name] = _import_layer(name, stored, config, tensors)
+    ending = ".lora_A.weight"
+    names = [key.removesuffix(ending) for key in stored if key.endswith(ending)]
+    patterns = (
+        compile_patterns(config.get("rank_pattern"), names, CONFIG),
+        compile_patterns(config.get("alpha_pattern"), names, CONFIG),
+    )
+    for name in names:
+        layers[name] = _import_layer(name, stored, config, patterns, tensors)
     for key, value in stored.items():
         layer, _, part = key.rpartition(".lora_")
         if layer in layers and part in ("A.weight", "B.weight", "magnitude_vector"):
@@ -196,24 +202,29 @@ def _read_config(place: Path) -> dict[str, Any]:
     if not (place / CONFIG).is_file():
         raise AdaptationError(f"{place} holds no {CONFIG}: give a folder that PEFT saved")
     try:
+        if (place / CONFIG).stat().st_size > MOST_BYTES:
+            raise ValueError(f"it has more than {MOST_BYTES:,} bytes")
         config = json.loads((place / CONFIG).read_text(encoding="utf-8"))
         return {**{"r": 8, "lora_alpha": 8}, **config}  # PEFT's defaults
     except (ValueError, TypeError, RecursionError) as error:
-        raise AdaptationError(f"{place / CONFIG} is no JSON object ({error})") from error
+        raise AdaptationError(
+            f"{place / CONFIG} is no JSON object ({brief(str(error))})"
+        ) from error
 
 
 def _check_config(config: Mapping[str, Any]) -> None:
     if config.get("peft_type") != "LORA":
-        raise AdaptationError(f"peft_type is {config.get('peft_type')!r}, only LORA can be read")
+        kind = brief(config.get("peft_type"))
+        raise AdaptationError(f"peft_type is {kind}, only LORA can be read")
     start = config.get("init_lora_weights", True)
     if isinstance(start, str) and start.startswith(CHANGED):
         raise AdaptationError(
-            f"init_lora_weights={start!r} changed the base weights. Save it in PEFT with "
+            f"init_lora_weights={brief(start)} changed the base weights. Save it in PEFT with "
             "save_pretrained(..., path_initial_model_for_weight_conversion=...), which makes "
             "a plain LoRA of it, and read that"
         )
     if start not in STARTS:
-        raise AdaptationError(f"init_lora_weights={start!r} has no counterpart here")
+        raise AdaptationError(f"init_lora_weights={brief(start)} has no counterpart here")
     other = {key: config.get(key) for key in KINDS if not _of_kind(config.get(key), KINDS[key])}
     if other:
         raise AdaptationError(f"{_shown(other)} is of no kind that PEFT writes into {CONFIG}")
@@ -222,7 +233,7 @@ def _check_config(config: Mapping[str, Any]) -> None:
         wrong = {name: value for name, value in numbers if not _positive(value)}
         if wrong:
             raise AdaptationError(
-                f"{CONFIG} needs numbers above 0 for ranks and alphas, not {wrong}"
+                f"{CONFIG} needs numbers above 0 for ranks and alphas, not {brief(wrong)}"
             )
     harmless = READ | WITHOUT_EFFECT
     used = {key: value for key, value in config.items() if key not in harmless and value}
@@ -239,7 +250,8 @@ def _positive(value: Any) -> bool:
 
 
 def _shown(settings: Mapping[str, object]) -> str:
-    return ", ".join(f"{key}={value!r}" for key, value in settings.items())
+    few = list(settings.items())[:9]
+    return ", ".join(f"{brief(key)[1:-1]}={brief(value)}" for key, value in few)
 
 
 def _read_weights(place: Path) -> dict[str, Tensor]:
@@ -251,8 +263,10 @@ def _read_weights(place: Path) -> dict[str, Tensor]:
         stored = load_file(file)
     except SafetensorError as error:
         raise AdaptationError(
-            f"{file} is no complete safetensors file ({error}): copy or download it again"
+            f"{file} is no complete safetensors file ({brief(str(error))}): copy or download it "
+            "again"
         ) from error
+    check_names(stored)
     foreign = [key for key in stored if not key.startswith(PREFIX)]
     if foreign:
         raise AdaptationError(f"{foreign[0]} in {file} does not begin with {PREFIX}")
@@ -260,16 +274,20 @@ def _read_weights(place: Path) -> dict[str, Tensor]:
 
 
 def _import_layer(
-    name: str, stored: Mapping[str, Tensor], config: Mapping[str, Any], tensors: dict[str, Tensor]
+    name: str,
+    stored: Mapping[str, Tensor],
+    config: Mapping[str, Any],
+    patterns: tuple[Patterns, Patterns],
+    tensors: dict[str, Tensor],
 ) -> LayerInfo:
     """Add the tensors of one layer to `tensors` and return what else there is to know."""
     down, up = stored[f"{name}.lora_A.weight"], stored.get(f"{name}.lora_B.weight")
     if up is None or down.dim() != 2 or up.dim() != 2:
         raise AdaptationError(f"{name} is no complete pair of lora_A and lora_B of a Linear layer")
-    rank = _of_pattern(config.get("rank_pattern"), name, config["r"])
+    rank = of_pattern(patterns[0], name, config["r"])
     if rank != len(down):
         raise AdaptationError(f"{name} has rank {len(down)}, but {CONFIG} says {rank}")
-    alpha = _of_pattern(config.get("alpha_pattern"), name, config["lora_alpha"])
+    alpha = of_pattern(patterns[1], name, config["lora_alpha"])
     scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
     tensors[f"{name}.up"], tensors[f"{name}.down"] = up[None], down[None]  # one group
     magnitude = stored.get(f"{name}.lora_magnitude_vector")
@@ -281,14 +299,3 @@ def _import_layer(
     if magnitude is not None:
         tensors[f"{name}.magnitude"] = magnitude
     return LayerInfo(int(rank), 1, float(scale), moved=False)
-
-
-def _of_pattern(patterns: Mapping[str, float] | None, name: str, default: float) -> float:
-    """Return the value of the first pattern that the end of `name` matches, as PEFT does."""
-    for pattern, value in (patterns or {}).items():
-        try:
-            if re.match(rf"(.*\.)?({pattern})$", name):
-                return value
-        except re.error as error:
-            raise AdaptationError(f"{pattern!r} in {CONFIG} is no pattern ({error})") from error
-    return default

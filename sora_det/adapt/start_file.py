@@ -10,6 +10,7 @@ import torch.distributed as dist
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from .errors import brief
 from .store import checksum, write_tensors
 
 logger = logging.getLogger(__name__)
@@ -39,10 +40,14 @@ def read_start(file: str | Path, key: Mapping[str, Any]) -> dict[str, Factors] |
             logger.warning("%s is damaged (its checksum differs): it is made anew", path)
             return None
     except SafetensorError as error:
-        logger.warning("%s cannot be read and is made anew (%s)", path, error)
+        logger.warning("%s cannot be read and is made anew (%s)", path, brief(str(error)))
         return None
     layers = sorted({name.rpartition(".")[0] for name in tensors})
-    return {name: (tensors[f"{name}.up"], tensors[f"{name}.down"]) for name in layers}
+    try:
+        return {name: (tensors[f"{name}.up"], tensors[f"{name}.down"]) for name in layers}
+    except KeyError as error:
+        logger.warning("%s lacks %r and is made anew", path, error.args[0])
+        return None
 
 
 def write_start(file: str | Path, key: Mapping[str, Any], factors: Mapping[str, Factors]) -> None:

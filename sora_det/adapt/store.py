@@ -2,13 +2,17 @@
 
 import hashlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
+
+from .errors import AdaptationError
+
+LONGEST = 500  # characters of a name
 
 
 def write_tensors(
@@ -34,6 +38,20 @@ def write_tensors(
         (ordinary := Path(folder) / "ordinary").touch()
         whole.chmod(ordinary.stat().st_mode)  # safetensors hides its files from other users
         whole.replace(path)
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Names from a file go into messages and on terminals, and must be fit for them.
+
+    Raises:
+        AdaptationError: one is very long, or holds characters that cannot be printed.
+    """
+    for name in names:
+        if not name.isprintable() or len(name) > LONGEST:
+            raise AdaptationError(
+                f"names must have at most {LONGEST} characters, none of which commands a terminal, "
+                f"got {name[:80]!r}"
+            )
 
 
 def checksum(head: str, tensors: Mapping[str, Tensor]) -> str:

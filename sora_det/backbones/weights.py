@@ -3,7 +3,6 @@
 import hashlib
 import logging
 import math
-import pickle
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,6 +12,9 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from ..untrusted.tensors import read_tensors
+from ..untrusted.text import reason, shown
 
 logger = logging.getLogger(__name__)
 
@@ -40,13 +42,19 @@ def read_state(file: str | Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise FileNotFoundError(f"no weights file at {path}")
     state = _unpickle(path) if path.suffix != ".safetensors" else _open_safetensors(path)
-    while isinstance(state, Mapping) and (inner := next(filter(state.__contains__, WRAPPERS), "")):
-        state = state[inner]
+    for _ in WRAPPERS:  # a pickle may hold itself, and would be unwrapped for ever
+        if isinstance(state, Mapping):
+            inner = next(filter(state.__contains__, WRAPPERS), "")
+            state = state[inner] if inner else state
     if not isinstance(state, Mapping) or not state:
         raise ValueError(f"{path.name} holds a {type(state).__name__}, not named tensors")
     odd = [str(name) for name, value in state.items() if not isinstance(value, Tensor)]
     if odd:
         raise ValueError(f"{path.name} holds values that are no tensors: {_shorten(odd)}")
+    size = path.stat().st_size
+    vast = [str(name) for name, value in state.items() if value.nbytes > size]
+    if vast:
+        raise ValueError(f"{path.name} has {size} bytes, of which {_shorten(vast)} claim more")
     return {str(name): value for name, value in state.items()}
 
 
@@ -232,11 +240,11 @@ def _strip_prefix(state: Mapping[str, Tensor], source: str) -> dict[str, Tensor]
 
 def _unpickle(path: Path) -> object:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        return read_tensors(path)
+    except ValueError as error:
         raise ValueError(
             f"{path.name} cannot be read as plain tensors: save its state_dict alone, or convert "
-            f"it to .safetensors ({str(error).splitlines()[0]})"
+            f"it to .safetensors ({error})"
         ) from error
 
 
@@ -244,10 +252,12 @@ def _open_safetensors(path: Path) -> object:
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise ValueError(f"{path.name} is no complete safetensors file ({error})") from error
+        raise ValueError(
+            f"{path.name} is no complete safetensors file ({reason(error)})"
+        ) from error
 
 
 def _shorten(names: Iterable[str], limit: int = 6) -> str:
     names = list(names)
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more if names else "nothing"
+    return ", ".join(shown(name[:80]) for name in names[:limit]) + more if names else "nothing"

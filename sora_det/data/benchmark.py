@@ -14,8 +14,16 @@ from pathlib import Path, PurePosixPath
 
 FORMATS = ("voc", "coco")
 ROLES = ("train", "val", "test")
+POLICIES = ("error", "skip")
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+ -]*")
+_LONGEST = 240  # bytes of a file's name, which may get an ending, and characters of other names
+_DEEPEST = 12  # parts of a path: all of them as long as that are still a path that can be opened
+
+# What breaks a line or commands a terminal, turns the direction of writing, or is not to be seen.
+_UNFIT = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
+)
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,9 @@ class Benchmark:
         source: has the roles "train", "val" and "test"; "val", the split looked at during
             training, is "test" unless given.
         targets: have the role "test" alone.
+        on_bad_image: what training does about an image or an annotation file of its split that
+            cannot be used: "error" stops, "skip" goes on without. Where scores are made it is
+            always an error.
     """
 
     name: str
@@ -82,9 +93,12 @@ class Benchmark:
     class_map: Mapping[str, str]
     source: Domain
     targets: tuple[Domain, ...]
+    on_bad_image: str = "error"
 
     def __post_init__(self) -> None:
         check_name(self.name, "a benchmark's name")
+        if self.on_bad_image not in POLICIES:
+            raise ValueError(f"on_bad_image must be one of {POLICIES}, got {self.on_bad_image!r}")
         if self.format not in FORMATS:
             raise ValueError(f"format must be one of {FORMATS}, got {self.format!r}")
         self._check_classes()
@@ -108,6 +122,8 @@ class Benchmark:
             raise ValueError("classes must name at least one class, got none")
         if not all(name and name == name.strip() for name in (*self.classes, *self.class_map)):
             raise ValueError("class names must not be empty nor start or end with a space")
+        for name in (*self.classes, *self.class_map):
+            check_shown(name, "a class's name", most=_LONGEST)
         _check_unique(self.classes, "classes")
         for name, target in self.class_map.items():
             if target not in self.classes:
@@ -152,23 +168,51 @@ def check_name(name: str, what: str) -> None:
     Raises:
         ValueError: if `name` has characters that do not belong there.
     """
-    if not _NAME.fullmatch(name) or name != name.strip():
+    if not _NAME.fullmatch(name) or name != name.strip() or len(name) > _LONGEST:
         raise ValueError(
             f"{what} must consist of letters, digits, spaces and _ . + -, not beginning with a "
             f"sign, got {name[:80]!r}"
         )
 
 
+def check_shown(text: str, what: str, *, most: int = _LONGEST * _DEEPEST) -> None:
+    """A text taken from a file may appear in logs, tables and on a terminal.
+
+    Raises:
+        ValueError: if `text` has more than `most` characters, or holds what commands a terminal or
+            hides the rest.
+    """
+    if _UNFIT.search(text) or len(text) > most:
+        raise ValueError(f"{what} must be short, of characters to be shown, got {text[:80]!r}")
+
+
 def check_below(path: str, where: str) -> None:
     """A path taken from a file must stay below the folder that it is joined to.
 
     Raises:
-        ValueError: if `path` is empty, absolute or climbs with '..'.
+        ValueError: if `path` is empty, absolute, climbs with '..', is too long or holds characters
+            that cannot be shown.
     """
     pure = PurePosixPath(path.replace("\\", "/"))
     drive = re.match(r"[A-Za-z]:", path)
     if not path.strip() or pure.is_absolute() or drive or ".." in pure.parts or "\0" in path:
         raise ValueError(f"{where}: a path must be relative and free of '..', got {path[:80]!r}")
+    check_length(path, where)
+    check_shown(path, f"{where}: a path")
+
+
+def check_length(path: str, where: str) -> None:
+    """A path taken from a file must be one that a system can look for.
+
+    Raises:
+        ValueError: if `path` has too many parts, or too long ones.
+    """
+    parts = PurePosixPath(path.replace("\\", "/")).parts
+    long = any(len(part.encode("utf-8", "surrogatepass")) > _LONGEST for part in parts)
+    if long or len(parts) > _DEEPEST:
+        raise ValueError(
+            f"{where}: a path may have {_DEEPEST} parts of {_LONGEST} bytes, got {path[:80]!r}"
+        )
 
 
 def _check_unique(names: Iterable[str], what: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,8 +11,10 @@ from typing import Any
 
 from detectron2.structures import BoxMode
 
-from .benchmark import check_below
-from .checks import Tally, image_size
+from ..untrusted.text import reason
+from .benchmark import check_below, check_shown
+from .checks import Places, Tally, check_pixels
+from .images import image_size
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +23,13 @@ _MALFORMED = (ValueError, LookupError, TypeError, AttributeError, OverflowError,
 
 
 def coco_records(
-    annotation: Path, images: Path, *, category_ids: Mapping[str, int], domain: str
+    annotation: Path,
+    images: Path,
+    *,
+    category_ids: Mapping[str, int],
+    domain: str,
+    lenient: bool = False,
+    root: Path | None = None,
 ) -> list[dict[str, Any]]:
     """Records of one split, in the order of its file.
 
@@ -34,6 +41,8 @@ def coco_records(
         images: folder that its `file_name`s start from.
         category_ids: known names of categories, to class positions.
         domain: written into every record.
+        lenient: leave out images that are missing, or that say no size and cannot be read.
+        root: links may lead into it, beside the folder of images.
 
     Raises:
         FileNotFoundError: if the file, or too many images, are missing.
@@ -43,14 +52,17 @@ def coco_records(
         raise FileNotFoundError(
             f"no annotation file {annotation}: check the benchmark's root, folder and splits"
         )
-    tally = Tally()
+    tally = Tally(lenient=lenient)
     try:
         content = json.loads(annotation.read_text(encoding="utf-8"))
         boxes = _boxes_by_image(content, category_ids, tally)
-        records = _records(content["images"], boxes, images, domain, tally)
+        places = Places(root or images, images)
+        records = _records(content["images"], boxes, images, domain, tally, places)
         total = len(content["images"])
     except _MALFORMED as error:
-        raise ValueError(f"{annotation}: not a COCO annotation file: {error!r}") from error
+        raise ValueError(
+            f"{annotation}: not a COCO annotation file: {reason(repr(error))}"
+        ) from error
     if not total:
         raise ValueError(f"{annotation}: a split must name at least one image, got none")
     tally.report(str(annotation), total)
@@ -69,7 +81,9 @@ def category_names(annotation: Path) -> dict[int, str]:
         content = json.loads(annotation.read_text(encoding="utf-8"))
         return {int(category["id"]): str(category["name"]) for category in content["categories"]}
     except _MALFORMED as error:
-        raise ValueError(f"{annotation}: not a COCO annotation file: {error!r}") from error
+        raise ValueError(
+            f"{annotation}: not a COCO annotation file: {reason(repr(error))}"
+        ) from error
 
 
 def _records(
@@ -78,26 +92,36 @@ def _records(
     folder: Path,
     domain: str,
     tally: Tally,
+    places: Places,
 ) -> list[dict[str, Any]]:
     records = []
     for entry in entries:
-        name = str(entry["file_name"])
+        name, number = entry["file_name"], entry["id"]
+        if type(name) is not str or type(number) not in (int, str):
+            raise ValueError("an image needs a text as file_name, and as id a number or a text")
         check_below(name, "images")
+        check_shown(str(number), "an id")
         file = folder / name
         if not file.is_file():
             tally.missing.append(name)
             continue
         width, height = int(entry.get("width") or 0), int(entry.get("height") or 0)
-        if width < 1 or height < 1:
-            width, height = image_size(file)
+        check_pixels((width, height), "a size")
+        try:
+            places.check(file)
+            if width < 1 or height < 1:
+                width, height = image_size(file)
+        except ValueError as error:
+            tally.leave_out(error)
+            continue
         records.append(
             {
                 "file_name": str(file),
                 "height": height,
                 "width": width,
-                "image_id": entry["id"],
+                "image_id": number,
                 "domain": domain,
-                "annotations": boxes[entry["id"]],
+                "annotations": boxes[number],
             }
         )
     return records
@@ -135,6 +159,5 @@ def _boxes_by_image(
 def _corners(bbox: list[float]) -> list[float]:
     """[x, y, width, height] to [x0, y0, x1, y1], in pixels."""
     x, y, width, height = map(float, bbox)
-    if not all(map(math.isfinite, (x, y, width, height))):
-        raise ValueError(f"a bbox must hold finite numbers, got {bbox}")
+    check_pixels((x, y, width, height), "a bbox")
     return [x, y, x + width, y + height]

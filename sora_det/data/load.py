@@ -18,26 +18,32 @@ from __future__ import annotations
 
 import os
 import reprlib
+from collections import Counter
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from .benchmark import FORMATS, ROLES, Benchmark, Domain
+from ..untrusted.text import reason, shown
+from .benchmark import FORMATS, ROLES, Benchmark, Domain, check_length, check_shown
+
+MOST_BYTES = 200_000  # of a file: PyYAML takes up to 30 seconds a megabyte
 
 # What the file must and may hold.
 _REQUIRED = {"name", "format", "classes", "source", "targets"}
 _OPTIONAL = {"root", "class_map"}
 
 
-def load_benchmark(file: str | os.PathLike[str], *, root: str | None = None) -> Benchmark:
+def load_benchmark(
+    file: str | os.PathLike[str], *, root: str | None = None, on_bad_image: str = "error"
+) -> Benchmark:
     """Read the description of a benchmark; its images and annotations are not looked at.
 
     The root is, in this order: `root`; the file's own if absolute; the file's own below the
     folder that the environment variable DETECTRON2_DATASETS names, if it exists there; the
     file's own below the folder of the file. One that begins with a dot (`.`, `../data`) always
-    starts from the folder of the file.
+    starts from the folder of the file. `on_bad_image` is `Benchmark`'s.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -62,9 +68,10 @@ def load_benchmark(file: str | os.PathLike[str], *, root: str | None = None) -> 
                 _domain(target, f"targets[{i}]", form, {"test"}, set())
                 for i, target in enumerate(_list(entries["targets"], "targets"))
             ),
+            on_bad_image=on_bad_image,
         )
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(f"{path}: {reason(error)}") from error
 
 
 def class_count(benchmark: Benchmark) -> int:
@@ -73,23 +80,32 @@ def class_count(benchmark: Benchmark) -> int:
 
 
 class _TextLoader(yaml.BaseLoader):
-    """Every scalar is text, and a key written twice is an error."""
+    """Every scalar is text; a key written twice is an error, and so is a tag (`!!type`)."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+        event = self.peek_event()
+        if getattr(event, "tag", None) not in (None, "!"):
+            raise ValueError(f"a benchmark has no tags, got {event.tag[:80]!r}")
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         mapping = super().construct_mapping(node, deep=deep)
         if len(mapping) < len(node.value):
-            keys = [key.value for key, _ in node.value]
-            twice = sorted({str(key) for key in keys if keys.count(key) > 1})
-            raise ValueError(f"an entry may appear once, got {', '.join(twice)} more than once")
+            keys = Counter(str(key.value) for key, _ in node.value)
+            twice = sorted(shown(key[:80]) for key, count in keys.items() if count > 1)
+            raise ValueError(f"an entry may appear once, got {', '.join(twice[:5])} more than once")
         return mapping
 
 
 def _parse(path: Path) -> object:
     try:
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError(f"a benchmark has at most {MOST_BYTES:,} bytes")
         with path.open(encoding="utf-8") as stream:
             return yaml.load(stream, _TextLoader)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"not a readable YAML file: {error}") from error
+        text = " ".join(str(error).split())
+        raise ValueError(f"not a readable YAML file: {reason(text)}") from error
     except OSError as error:
         raise ValueError(f"cannot be read: {error}") from error
 
@@ -100,7 +116,12 @@ def _root(file: Path, own: object, given: str | None) -> Path:
     if not own:
         raise ValueError("there is no root: name one in the file, or pass root=…")
     text = _text(own, "root")
-    root = Path(text).expanduser()
+    check_shown(text, "root")
+    check_length(text, "root")
+    try:
+        root = Path(text).expanduser()
+    except RuntimeError as error:  # ~ of somebody who is not there
+        raise ValueError(f"root {text!r} is of an unknown user") from error
     datasets = os.environ.get("DETECTRON2_DATASETS")
     beside = text.split("/")[0] in (".", "..")
     if datasets and not beside and (Path(datasets).expanduser() / root).is_dir():

@@ -1,8 +1,9 @@
-"""Training and test loaders: Detectron2's own, with RGB images."""
+"""Training and test loaders of RGB images, and what becomes of images that are bad."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -10,7 +11,6 @@ import numpy as np
 import torch
 from detectron2.data import (
     DatasetFromList,
-    DatasetMapper,
     build_detection_test_loader,
     detection_utils,
     get_detection_dataset_dicts,
@@ -20,9 +20,8 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from .benchmark import Benchmark
-from .order import image_at, positions, random_numbers
-
-IMAGE_FORMAT = "RGB"
+from .images import BadImageError, read_image
+from .order import candidates, positions, random_numbers
 
 # Takes an image as read, (height, width, 3) uint8, and its record; returns one of the same size.
 Change = Callable[[np.ndarray, Mapping[str, Any]], np.ndarray]
@@ -40,7 +39,9 @@ def train_loader(
     """Endless shuffled batches of the source's training split, images without objects included.
 
     Which image comes when and how it is augmented follows from the seed and from its place alone:
-    not from the number of workers, nor from when the run was interrupted.
+    not from the number of workers, nor from when the run was interrupted. If the benchmark's
+    `on_bad_image` is "skip", another image stands in for a bad one, chosen by seed and place as
+    well; the sample then has an entry `skipped`, a list of `Skipped`.
 
     Args:
         benchmark: registered already.
@@ -53,6 +54,7 @@ def train_loader(
     Raises:
         ValueError: if the batch size is no multiple of the number of processes, or there are no
             images.
+        BadImageError: (while iterating) a bad image under "error", or nothing but bad images.
     """
     processes = comm.get_world_size()
     if total_batch_size < 1 or total_batch_size % processes:
@@ -64,11 +66,11 @@ def train_loader(
         seed = int(comm.all_gather(int(np.random.randint(2**31)))[0])  # the first process's
     name = benchmark.dataset_name(benchmark.source.name, "train")
     records = get_detection_dataset_dicts(name, filter_empty=False)
-    mapper = DatasetMapper(True, augmentations=list(augmentations), image_format=IMAGE_FORMAT)
+    skip = benchmark.on_bad_image == "skip"
     order = positions(start, total_batch_size, rank=comm.get_rank(), processes=processes)
     _prepare_for_workers(num_workers)
     return DataLoader(
-        _Samples(records, mapper, seed),
+        _Samples(records, TrainMapper(augmentations), seed, skip=skip),
         batch_size=total_batch_size // processes,
         sampler=_Positions(order),
         num_workers=num_workers,
@@ -87,18 +89,45 @@ class _Positions(Sampler):
         return self.order
 
 
+@dataclass(frozen=True)
+class Skipped:
+    """A bad image that another one stood in for, and what is wrong with it."""
+
+    image_id: str
+    file: str
+    reason: str
+
+
 class _Samples(Dataset):
     """The k-th sample of the run, for any k."""
 
-    def __init__(self, records: list[dict[str, Any]], mapper: DatasetMapper, seed: int) -> None:
+    def __init__(
+        self, records: list[dict[str, Any]], mapper: TrainMapper, seed: int, *, skip: bool
+    ) -> None:
         # One buffer that all workers share, in place of objects that each would come to copy.
         self.records = DatasetFromList(records, copy=False)
-        self.mapper, self.seed = mapper, seed
+        self.mapper, self.seed, self.skip = mapper, seed, skip
 
     def __getitem__(self, position: int) -> dict[str, Any]:
-        index = image_at(position, images=len(self.records), seed=self.seed)
-        with random_numbers("sample", self.seed, position):
-            return self.mapper(self.records[index])
+        skipped: list[Skipped] = []
+        for index in candidates(position, images=len(self.records), seed=self.seed):
+            record = self.records[index]
+            try:
+                with random_numbers("sample", self.seed, position):
+                    sample = self.mapper(record)
+            except BadImageError as error:
+                if not self.skip:
+                    raise BadImageError(
+                        f"{error}; benchmark.on_bad_image=skip trains without such images, and "
+                        "scripts/check_benchmark.py finds them all"
+                    ) from error
+                skipped.append(Skipped(str(record["image_id"]), record["file_name"], str(error)))
+                continue
+            return sample | {"skipped": skipped} if skipped else sample
+        raise BadImageError(
+            f"none of the {len(self.records)} training images can be used; the last one: "
+            f"{skipped[-1].reason}"
+        )
 
 
 def _prepare_for_workers(workers: int) -> None:
@@ -126,6 +155,11 @@ def test_loader(
         augmentations: deterministic, without annotations to look at.
         num_workers: loading processes.
         change: of every image before the augmentations, such as a `Corruption`.
+
+    Raises:
+        BadImageError: (while iterating) an image that cannot be read or has not the size that its
+            annotation says, whatever `on_bad_image` is: scores on fewer images are not the
+            benchmark's.
     """
     _prepare_for_workers(num_workers)
     return build_detection_test_loader(
@@ -133,6 +167,33 @@ def test_loader(
         mapper=CanvasMapper(augmentations, change=change),
         num_workers=num_workers,
     )
+
+
+class TrainMapper:
+    """Read and transform an image with its boxes; crowds are left out.
+
+    This is Detectron2's DatasetMapper for boxes, but for how images are read, and all its random
+    numbers are drawn in the same order.
+    """
+
+    def __init__(self, augmentations: Sequence[T.Augmentation | T.Transform]) -> None:
+        self.augmentations = T.AugmentationList(list(augmentations))
+
+    def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
+        given = T.AugInput(_read(record))
+        transforms = self.augmentations(given)
+        size = given.image.shape[:2]  # height, width
+        boxes = [
+            detection_utils.transform_instance_annotations(dict(box), transforms, size)
+            for box in record["annotations"]
+            if not box["iscrowd"]
+        ]
+        instances = detection_utils.annotations_to_instances(boxes, size)
+        chw = np.ascontiguousarray(given.image.transpose(2, 0, 1))
+        return {key: value for key, value in record.items() if key != "annotations"} | {
+            "image": torch.as_tensor(chw),  # (3, height, width)
+            "instances": detection_utils.filter_empty_instances(instances),
+        }
 
 
 class CanvasMapper:
@@ -155,17 +216,35 @@ class CanvasMapper:
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
         record = {key: value for key, value in record.items() if key != "annotations"}
-        image = detection_utils.read_image(record["file_name"], format=IMAGE_FORMAT)
-        detection_utils.check_image_size(record, image)
+        image = _read(record)
         if self.change is not None:
             image = self.change(image, record)
-        given = T.AugInput(image)
-        transforms = self.augmentations(given)
-        height, width = given.image.shape[:2]
-        corner = transforms.inverse().apply_coords(np.array([[width, height]], dtype=np.float64))
-        record["width"], record["height"] = (_whole(float(side)) for side in corner[0])
-        chw = np.ascontiguousarray(given.image.transpose(2, 0, 1))
-        return record | {"image": torch.as_tensor(chw)}  # (3, height, width)
+        return record | on_canvas(image, self.augmentations)
+
+
+def on_canvas(image: np.ndarray, augmentations: T.AugmentationList) -> dict[str, Any]:
+    """Transform an RGB image (height, width, 3) as `CanvasMapper` does that of a record.
+
+    Returns:
+        "image", (3, height, width) as a detector takes it; "width" and "height" of the canvas in
+        the pixels of `image`.
+    """
+    given = T.AugInput(image)
+    transforms = augmentations(given)
+    height, width = given.image.shape[:2]
+    corner = transforms.inverse().apply_coords(np.array([[width, height]], dtype=np.float64))
+    chw = np.ascontiguousarray(given.image.transpose(2, 0, 1))
+    sides = (_whole(float(side)) for side in corner[0])
+    return dict(zip(("width", "height"), sides, strict=True)) | {"image": torch.as_tensor(chw)}
+
+
+def _read(record: Mapping[str, Any]) -> np.ndarray:
+    """Read the image of a record in the orientation of its annotation, if that states a size."""
+    size = (record["width"], record["height"]) if "width" in record else None
+    try:
+        return read_image(record["file_name"], size)
+    except BadImageError as error:
+        raise BadImageError(f"image {record.get('image_id')!r}: {error}") from error
 
 
 def _whole(value: float) -> int | float:

@@ -1,4 +1,4 @@
-"""Images and videos that belong to no benchmark: found in folders, read as RGB."""
+"""Images and videos that belong to no benchmark: found in folders, videos read as RGB."""
 
 from __future__ import annotations
 
@@ -11,17 +11,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from detectron2.data import detection_utils
-from PIL import Image
-
-from .loader import IMAGE_FORMAT
 
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 RATE = 25.0  # frames a second where a video does not say
-
-_WIDE = ("I", "F")  # Pillow's modes of more than 8 bits a channel begin so
-_UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError, cv2.error)
 
 
 @dataclass(frozen=True)
@@ -87,28 +80,6 @@ def _below(folder: Path, outside: Path | None) -> list[Path]:
 
 def _same(folder: Path, other: Path | None) -> bool:
     return other is not None and folder.resolve() == other.resolve()
-
-
-def read_picture(file: str | Path) -> np.ndarray:
-    """Read an image as (height, width, 3) uint8, RGB, turned as its EXIF says.
-
-    This is how Detectron2 reads images, but for those of more than 8 bits: their values are brought
-    to 0..255 by the largest one that their type has, or that they hold if it has none.
-
-    Raises:
-        ValueError: it cannot be read as an image.
-    """
-    try:
-        with Image.open(file) as image:
-            mode = image.mode
-        if not mode.startswith(_WIDE):
-            return np.array(detection_utils.read_image(str(file), format=IMAGE_FORMAT))
-        wide = np.asarray(detection_utils.read_image(str(file)), dtype=np.float64)
-        largest = 65535.0 if 1.0 < wide.max(initial=0.0) <= 65535.0 else wide.max(initial=1.0)
-        grey = np.clip(np.nan_to_num(wide) / largest, 0.0, 1.0) * 255.0
-        return np.repeat(grey.round().astype(np.uint8)[..., None], 3, axis=2)
-    except _UNREADABLE as error:
-        raise ValueError(f"{file}: not a readable image: {error}") from error
 
 
 @dataclass(frozen=True)

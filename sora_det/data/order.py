@@ -29,6 +29,17 @@ def image_at(position: int, *, images: int, seed: int) -> int:
     return int(_shuffled(images, seed, epoch)[place])
 
 
+def candidates(position: int, *, images: int, seed: int) -> Iterator[int]:
+    """Yield the image that is the `position`-th sample, then all others, should it be bad.
+
+    The others come in an order of their own for every position.
+    """
+    first = image_at(position, images=images, seed=seed)
+    yield first
+    order = np.random.default_rng(derived_seed("candidates", seed, position)).permutation(images)
+    yield from (index for index in order.tolist() if index != first)
+
+
 @lru_cache(maxsize=2)  # a batch may lie across the border of two epochs
 def _shuffled(images: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(images)

@@ -21,7 +21,9 @@ def records(benchmark: Benchmark, domain: str, role: str) -> list[dict[str, Any]
     Each holds `file_name`, `height` and `width` (pixels), `image_id` (unique in the domain),
     `domain` (its name) and `annotations`: `bbox` [x0, y0, x1, y1] in pixels, `bbox_mode`
     XYXY_ABS, `category_id` (position in `benchmark.classes`), `iscrowd` (1 for difficult objects
-    and crowds, which are neither trained on nor counted).
+    and crowds, which are neither trained on nor counted). Where `on_bad_image` of the benchmark is
+    "skip", what is to be trained on comes without images that are missing or whose annotation file
+    is malformed.
 
     Raises:
         FileNotFoundError: if folder, split file or too many images are missing.
@@ -29,12 +31,18 @@ def records(benchmark: Benchmark, domain: str, role: str) -> list[dict[str, Any]
     """
     found = benchmark.domain(domain)
     part = found.part(role)
-    folder = _folder(benchmark, found)
-    split, names = found.splits[part], benchmark.category_ids
+    folder = domain_folder(benchmark, found)
+    split = found.splits[part]
+    given: dict[str, Any] = {
+        "category_ids": benchmark.category_ids,
+        "domain": domain,
+        "lenient": benchmark.on_bad_image == "skip" and role == "train",
+        "root": benchmark.root,
+    }
     if benchmark.format == "voc":
-        return voc_records(folder, split, category_ids=names, domain=domain)
+        return voc_records(folder, split, **given)
     images = folder / found.images.get(part, ".")
-    return coco_records(folder / split, images, category_ids=names, domain=domain)
+    return coco_records(folder / split, images, **given)
 
 
 def register(benchmark: Benchmark) -> None:
@@ -73,7 +81,7 @@ def _reader(benchmark: Benchmark, domain: str, role: str) -> Callable[[], list[d
     return lambda: pickle.loads(packed())
 
 
-def _folder(benchmark: Benchmark, domain: Domain) -> Path:
+def domain_folder(benchmark: Benchmark, domain: Domain) -> Path:
     for name in domain.folders:
         if (benchmark.root / name).is_dir():
             return benchmark.root / name

@@ -18,18 +18,28 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml.ElementTree import parse
 from detectron2.structures import BoxMode
 
+from ..untrusted.text import reason
 from .benchmark import check_below
-from .checks import Tally, image_size
+from .checks import Places, Tally, check_pixels
+from .images import image_size
 
 logger = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = (".jpg", ".png", ".jpeg", ".JPG", ".PNG", ".JPEG")
 
+MOST_BYTES = 16_000_000  # of an annotation file; its tree has some 20 times as many in memory
+
 _FLAGS = ("0", "1", "-1")  # second column of VOC's class lists
 
 
 def voc_records(
-    folder: Path, split: str, *, category_ids: Mapping[str, int], domain: str
+    folder: Path,
+    split: str,
+    *,
+    category_ids: Mapping[str, int],
+    domain: str,
+    lenient: bool = False,
+    root: Path | None = None,
 ) -> list[dict[str, Any]]:
     """Records of one split, in the order of its file.
 
@@ -38,23 +48,33 @@ def voc_records(
         split: name of a file in ImageSets/Main, without .txt.
         category_ids: known names of objects, to class positions.
         domain: written into every record.
+        lenient: leave out images that are missing or whose annotation file is malformed.
+        root: links may lead into it, beside the folders of images and of annotations.
 
     Raises:
         FileNotFoundError: if the split file, or too many images, are missing.
         ValueError: if the split file or an annotation file is malformed; it is named.
     """
     split_file = folder / "ImageSets" / "Main" / f"{split}.txt"
-    tally = Tally()
+    tally = Tally(lenient=lenient)
     records = []
     names = read_split(split_file)
+    images, annotations = folder / "JPEGImages", folder / "Annotations"
+    places = Places(root or folder, images, annotations)
     for name in names:
-        image = _find_image(folder / "JPEGImages", name)
-        annotation = folder / "Annotations" / f"{_stem(name)}.xml"
+        image = find_image(images, name)
+        annotation = annotations / f"{image_name(name)}.xml"
         if image is None or not annotation.is_file():
             tally.missing.append(name)
             continue
-        record = voc_record(annotation, image, category_ids=category_ids, tally=tally)
-        records.append(record | {"image_id": _stem(name), "domain": domain})
+        try:
+            places.check(image)
+            places.check(annotation)
+            record = voc_record(annotation, image, category_ids=category_ids, tally=tally)
+        except ValueError as error:
+            tally.leave_out(error)
+            continue
+        records.append(record | {"image_id": image_name(name), "domain": domain})
     tally.report(str(split_file), len(names))
     logger.info("%s: %d images", split_file, len(records))
     return records
@@ -75,12 +95,12 @@ def read_split(file: Path) -> list[str]:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"{file}: not a text file: {error}") from error
-    names = [_without_flag(line.strip()) for line in lines if line.strip()]
+    names = [without_flag(line.strip()) for line in lines if line.strip()]
     if not names:
         raise ValueError(f"{file}: a split must name at least one image, got none")
     for name in names:
         check_below(name, str(file))
-    twice = [name for name, count in Counter(map(_stem, names)).items() if count > 1]
+    twice = [name for name, count in Counter(map(image_name, names)).items() if count > 1]
     if twice:
         raise ValueError(f"{file}: an image may appear once, got more of {twice[:5]}")
     return names
@@ -103,8 +123,8 @@ def voc_record(
     """
     tally = Tally() if tally is None else tally
     try:
-        tree = parse(annotation, forbid_dtd=True).getroot()
-        width, height = _size(tree) or image_size(image)
+        tree = annotation_tree(annotation)
+        width, height = stated_size(tree) or image_size(image)
         objects = []
         for element in tree.findall("object"):
             name = (element.findtext("name") or "").strip()
@@ -113,7 +133,7 @@ def voc_record(
             if name not in category_ids:
                 tally.unknown[name] += 1
                 continue
-            box = _box(element)
+            box = object_box(element)
             if box[2] <= box[0] or box[3] <= box[1]:
                 tally.empty_boxes += 1
                 continue
@@ -126,26 +146,40 @@ def voc_record(
                 }
             )
     except (ParseError, ValueError, LookupError) as error:
-        raise ValueError(f"{annotation}: not a VOC annotation: {error!r}") from error
+        raise ValueError(f"{annotation}: not a VOC annotation: {reason(repr(error))}") from error
     return {"file_name": str(image), "height": height, "width": width, "annotations": objects}
 
 
-def _box(element: Element) -> list[float]:
+def annotation_tree(file: Path) -> Element:
+    """Parse an annotation file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError, ParseError, LookupError: it is no XML, has a document type, or is too large.
+    """
+    if file.stat().st_size > MOST_BYTES:
+        raise ValueError(f"it has more than {MOST_BYTES:,} bytes")
+    return parse(file, forbid_dtd=True).getroot()
+
+
+def object_box(element: Element) -> list[float]:
     """Corners [x0, y0, x1, y1] in pixels, continuous; fractions are cut off."""
     box = element.find("bndbox")
     corners = [] if box is None else [box.findtext(k) for k in ("xmin", "ymin", "xmax", "ymax")]
     if not corners or None in corners:
         raise ValueError("an object needs bndbox with xmin, ymin, xmax and ymax")
     x0, y0, x1, y1 = (_number(corner or "") for corner in corners)
+    check_pixels((x0, y0, x1, y1), "a corner")
     return [float(x0 - 1), float(y0 - 1), float(x1), float(y1)]
 
 
-def _size(tree: Element) -> tuple[int, int] | None:
+def stated_size(tree: Element) -> tuple[int, int] | None:
     """Width and height in pixels, None where the file does not give both."""
     texts = [tree.findtext(f"size/{key}") for key in ("width", "height")]
     if not all(text and text.strip() for text in texts):
         return None
     width, height = (_number(text or "") for text in texts)
+    check_pixels((width, height), "a size")
     return (width, height) if width > 0 and height > 0 else None
 
 
@@ -156,21 +190,21 @@ def _number(text: str) -> int:
     return int(value)
 
 
-def _find_image(folder: Path, name: str) -> Path | None:
+def find_image(folder: Path, name: str) -> Path | None:
     """The image called `name`, which may hold its ending; None if there is none."""
     endings = ("", *IMAGE_SUFFIXES) if name.endswith(IMAGE_SUFFIXES) else IMAGE_SUFFIXES
-    stem = _stem(name)
+    stem = image_name(name)
     files = (folder / (name if ending == "" else stem + ending) for ending in endings)
     return next((file for file in files if file.is_file()), None)
 
 
-def _stem(name: str) -> str:
+def image_name(name: str) -> str:
     for suffix in IMAGE_SUFFIXES:
         if name.endswith(suffix):
             return name.removesuffix(suffix)
     return name
 
 
-def _without_flag(line: str) -> str:
+def without_flag(line: str) -> str:
     name, _, flag = line.replace("\t", " ").rpartition(" ")
     return name.strip() if flag in _FLAGS and name.strip() else line

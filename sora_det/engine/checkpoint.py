@@ -2,10 +2,9 @@
 
 import hashlib
 import logging
-import pickle
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,8 @@ from torch import Tensor, nn
 
 from ..adapt.low_rank import LowRankLinear, residual
 from ..adapt.record import digest, recall
+from ..untrusted.tensors import read_tensors
+from ..untrusted.text import shown
 from .files import checksum_file, damage, write_whole
 
 logger = logging.getLogger(__name__)
@@ -92,7 +93,8 @@ class Checkpoints:
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint, ours or another with its weights under "model" or on their own.
 
-    Nothing but tensors and plain values is accepted, so that no file can run code.
+    Nothing but tensors and plain values is accepted, so that no file can run code, and no tensor
+    of more bytes than the file has.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -109,15 +111,49 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if fault := damage(path):
         raise ValueError(f"{path} is damaged: {fault}")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
+        state = read_tensors(path)
+    except ValueError as error:
         raise ValueError(
-            f"{path} is no checkpoint of tensors and plain values, or a damaged one: "
-            f"{str(error).splitlines()[0]}"
+            f"{path} is no checkpoint of tensors and plain values, or a damaged one: {error}"
         ) from error
     if not isinstance(state, dict):
         raise ValueError(f"{path} holds a {type(state).__name__}, not a checkpoint")
-    return state if "model" in state else {"model": state}
+    state = state if "model" in state else {"model": state}
+    if fault := _fault(state, path.stat().st_size):
+        raise ValueError(f"{path} is no checkpoint: {fault}")
+    return state
+
+
+def _fault(state: Mapping[str, Any], size: int) -> str:
+    """Say what is wrong with a checkpoint in a file of `size` bytes, "" if nothing is."""
+    if not isinstance(state["model"], dict):
+        return f"its model is a {type(state['model']).__name__}"
+    for name, value in state["model"].items():
+        if type(name) is not str or not isinstance(value, Tensor):
+            return f"{shown(name)[:80]} in its model is a {type(value).__name__}, not a tensor"
+        if value.nbytes > size:
+            return f"{shown(name)[:80]} claims {value.nbytes} bytes, of {size} in all"
+    wrong = [name for name, known in _PARTS.items() if name in state and not known(state[name])]
+    return f"its part {wrong[0]} is malformed" if wrong else ""
+
+
+def _is_omitted(part: Any) -> bool:
+    if type(part) is not dict or part.keys() != {"names", "fingerprint"}:
+        return False
+    names, found = part["names"], part["fingerprint"]
+    return type(names) is list and {type(text) for text in (*names, found)} == {str}
+
+
+def _is_origin(part: Any) -> bool:
+    kinds = {field.name: field.type for field in fields(Origin)}
+    return type(part) is dict and {key: type(value) for key, value in part.items()} == kinds
+
+
+def _is_trainer(part: Any) -> bool:
+    return type(part) is dict and type(part.get("iteration")) is int
+
+
+_PARTS = {"omitted": _is_omitted, "origin": _is_origin, "trainer": _is_trainer}
 
 
 def load_foreign(model: nn.Module, path: str) -> None:
@@ -156,7 +192,11 @@ def load_model(model: nn.Module, checkpoint: Mapping[str, Any], *, name: str = "
     saved = {key.removeprefix("module."): value for key, value in saved.items()}
     omitted = checkpoint.get("omitted", {"names": [], "fingerprint": ""})
     own = model.state_dict()
-    _check_fit(own, saved, omitted["names"])
+    parameters = {key for key, _ in model.named_parameters()}
+    if problems := _misfits(own, saved, omitted["names"], parameters):
+        raise ValueError(
+            f"{name} does not fit the model ({problems}); was it made by another config?"
+        )
     if omitted["names"] and fingerprint(model, omitted["names"]) != omitted["fingerprint"]:
         raise ValueError(
             f"{name} holds only what was trained, on other pretrained weights than those loaded "
@@ -220,21 +260,28 @@ def _rebase(layer: LowRankLinear, up0: Tensor, down0: Tensor) -> None:
     layer.residual.copy_(other.flatten(0, 1))
 
 
-def _check_fit(own: Mapping[str, Tensor], saved: Mapping[str, Tensor], omitted: list[str]) -> None:
+def _misfits(
+    own: Mapping[str, Tensor],
+    saved: Mapping[str, Tensor],
+    omitted: list[str],
+    parameters: Collection[str],
+) -> str:
+    """Say how what a checkpoint holds differs from what a model has, "" if it does not."""
+    left_out = set(omitted)
     problems = {
-        "missing": [name for name in own if name not in saved and name not in omitted],
-        "unexpected": [name for name in (*saved, *omitted) if name not in own],
+        "missing": [name for name in own if name not in saved and name not in left_out],
+        "unexpected": [name for name in saved if name not in own]
+        + [name for name in omitted if name not in parameters],
         "of another shape": [
             name for name, value in saved.items() if name in own and own[name].shape != value.shape
         ],
     }
-    lines = [
-        f"{len(names)} {what}: {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}"
+    return "; ".join(
+        f"{len(names)} {what}: {_some(names)}{' ...' if len(names) > 5 else ''}"
         for what, names in problems.items()
         if names
-    ]
-    if lines:
-        raise ValueError(
-            f"the checkpoint does not fit the model ({'; '.join(lines)}); was it made by "
-            "another config?"
-        )
+    )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(shown(name[:80]) for name in names[:5])

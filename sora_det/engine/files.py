@@ -63,7 +63,8 @@ def damage(path: Path) -> str:
     if not path.is_file():
         return "it is missing"
     try:
-        known = checksum_file(path).read_text(encoding="ascii").split()[0]
+        with checksum_file(path).open(encoding="ascii") as file:
+            known = file.read(1000).split()[0]
     except (OSError, UnicodeDecodeError, IndexError):
         return ""
     with path.open("rb") as file:

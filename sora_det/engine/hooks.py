@@ -102,10 +102,14 @@ class LogSkipped(HookBase):
 
     def watch(self, batches: Iterable[list[dict[str, Any]]]) -> Iterator[list[dict[str, Any]]]:
         """Pass on what `train_loader` gives; the hook then knows of it."""
-        for batch in batches:
-            for image in batch:
-                self.found += image.get("skipped", ())
-            yield batch
+        # Begun here and now: a DataLoader draws a random number when it begins, which the first
+        # step, whose numbers follow from its iteration, must not notice.
+        return map(self._note, iter(batches))
+
+    def _note(self, batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        for image in batch:
+            self.found += image.get("skipped", ())
+        return batch
 
     def before_train(self) -> None:
         if comm.is_main_process() and self.file.is_file():

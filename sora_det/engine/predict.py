@@ -21,8 +21,11 @@ from omegaconf import DictConfig
 from torch import nn
 from tqdm import tqdm
 
-from ..data.media import Media, open_film, read_picture
+from ..data.images import read_image
+from ..data.loader import on_canvas
+from ..data.media import Media, open_film
 from ..evaluation.ap import Detections
+from ..untrusted.text import shown
 from .train import build, load_for_evaluation
 
 logger = logging.getLogger(__name__)
@@ -62,7 +65,8 @@ class Detector:
         if not 0.0 <= score_threshold <= 1.0:
             raise ValueError(f"score_threshold must be in 0..1, got {score_threshold}")
         self.model, self.classes = model.eval(), tuple(classes)
-        self.augmentations, self.score_threshold = augmentations, score_threshold
+        self.augmentations = T.AugmentationList(list(augmentations))
+        self.score_threshold = score_threshold
 
     @torch.no_grad()
     def __call__(self, image: np.ndarray) -> Detections:
@@ -213,9 +217,15 @@ def predict(
     for one in bar(media, desc="detecting", unit="file"):
         try:
             if one.video:
-                _film(detector, one, document, viewer, partial(bar, desc=one.name, unit="frame"))
+                _film(
+                    detector,
+                    one,
+                    document,
+                    viewer,
+                    partial(bar, desc=shown(one.name), unit="frame"),
+                )
                 continue
-            image = read_picture(one.file)
+            image = read_image(one.file)
         except ValueError as error:
             failed.append(str(error))
             logger.warning("%s", error)
@@ -243,19 +253,6 @@ def _film(
             document.add(name, image, found, video=media.name, frame=index)
             if draw is not None:
                 draw(image, found)
-
-
-def on_canvas(
-    image: np.ndarray, augmentations: Sequence[T.Augmentation | T.Transform]
-) -> dict[str, Any]:
-    """Prepare an image (height, width, 3) as the test loader's `CanvasMapper` prepares a file."""
-    given = T.AugInput(image)
-    transforms = T.AugmentationList(list(augmentations))(given)
-    size = np.array([given.image.shape[1::-1]], dtype=np.float64)
-    width, height = transforms.inverse().apply_coords(size)[0].tolist()
-    chw = np.ascontiguousarray(given.image.transpose(2, 0, 1))
-    whole = (round(n) if abs(n - round(n)) < 1e-6 else n for n in (width, height))
-    return dict(zip(("width", "height"), whole, strict=True)) | {"image": torch.as_tensor(chw)}
 
 
 def _json(value: Any) -> str:

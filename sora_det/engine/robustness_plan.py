@@ -10,11 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from detectron2.data import detection_utils
 
 from ..data import Benchmark, records
 from ..data.corruptions import COMMON, EXTRA, Corruption
-from ..data.loader import IMAGE_FORMAT
+from ..data.images import read_image
 from ..evaluation.robustness import RobustnessTable, Settings, expected
 from ..evaluation.truth import read_truth
 from .robustness_cells import Done, Key, cell_file, cell_key, read_cell
@@ -129,7 +128,7 @@ def forecast(plan: Plan, done: Mapping[Name, Done], *, readers: int) -> str:
 def _costs(plan: Plan, domain: str, names: Iterable[str]) -> dict[str, float]:
     """Time each corruption on the domain's first image; seconds."""
     record = records(plan.benchmark, domain, "test")[0]
-    image = detection_utils.read_image(record["file_name"], format=IMAGE_FORMAT)
+    image = read_image(record["file_name"], (record["width"], record["height"]))
     costs = {}
     for name in names:
         corruption = Corruption(name, max(plan.severities), textures=plan.textures)

@@ -2,8 +2,8 @@
 
 import logging
 import signal
-import threading
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from types import FrameType
 from typing import Any
 
@@ -11,19 +11,19 @@ from detectron2.engine import HookBase, TrainerBase
 from detectron2.utils import comm
 
 from .checkpoint import FINAL, Checkpoints
+from .stop import STOPPED, stop_signals
 
 logger = logging.getLogger(__name__)
 
-STOPPED = 75  # "temporary failure, try again" of sysexits.h
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
 State = Callable[[TrainerBase], Mapping[str, Any]]
 
 
 class SaveCheckpoints(HookBase):
     """Write a checkpoint every `period` iterations, after the last one, and when asked to stop.
 
-    SIGTERM or SIGINT let the step end and all processes stop after the same one, with the exit
-    code 75, by which a scheduler knows that `--resume` will go on. A second signal ends at once.
+    SIGTERM, SIGINT and SIGUSR2 let the step end and all processes stop after the same one, with
+    the exit code 75, by which a scheduler knows that `--resume` will go on. A second SIGINT ends at
+    once; of the others more than one may come, from a scheduler and from what started the process.
     To be the last hook, so that a checkpoint stands for all that an iteration does.
 
     Args:
@@ -34,11 +34,11 @@ class SaveCheckpoints(HookBase):
 
     def __init__(self, store: Checkpoints, state: State, period: int) -> None:
         self.store, self.state, self.period = store, state, period
-        self._former: dict[int, Any] = {}
+        self._handling = ExitStack()
+        self._interrupted = False
 
     def before_train(self) -> None:
-        if threading.current_thread() is threading.main_thread():  # others cannot handle signals
-            self._former = {number: signal.signal(number, self._ask) for number in SIGNALS}
+        self._handling.enter_context(stop_signals(self._ask))
 
     def after_step(self) -> None:
         done = self.trainer.iter + 1
@@ -46,21 +46,23 @@ class SaveCheckpoints(HookBase):
             self._write(FINAL.removesuffix(".pth"))
         elif done % self.period == 0 or self.trainer.stop_agreed:
             self._write(f"model_{self.trainer.iter:07d}")
-        if self.trainer.stop_agreed and done < self.trainer.max_iter:
+        if self.trainer.stop_agreed:  # after the last step, too: what follows can take long
+            comm.synchronize()  # with the checkpoint: the first to end has the others ended
             logger.warning("stopped after iteration %d as asked; --resume goes on", done - 1)
             raise SystemExit(STOPPED)
 
     def after_train(self) -> None:
-        for number, handler in self._former.items():
-            signal.signal(number, handler)
-        self._former = {}
+        self._handling.close()
 
     def _write(self, name: str) -> None:
+        processes = comm.gather(self.trainer.local_state())
         if comm.is_main_process():
-            self.store.write(name, self.state(self.trainer))
+            self.store.write(name, {**self.state(self.trainer), "processes": processes})
 
     def _ask(self, number: int, _: FrameType | None) -> None:
-        if self.trainer.stop_asked:
+        if number == signal.SIGINT and self._interrupted:
             raise KeyboardInterrupt
-        logger.warning("%s: stopping after this step", signal.Signals(number).name)
+        self._interrupted |= number == signal.SIGINT
+        if not self.trainer.stop_asked:
+            logger.warning("%s: stopping after this step", signal.Signals(number).name)
         self.trainer.stop_asked = True

@@ -4,8 +4,7 @@ import copy
 import datetime
 import hashlib
 import logging
-import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +18,6 @@ from detectron2.utils.events import CommonMetricPrinter, EventWriter, Tensorboar
 from fvcore.common.param_scheduler import ParamScheduler
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from ..adapt import save_adapter, trainable
 from ..adapt.record import recall
@@ -36,7 +34,8 @@ from .checkpoint import (
     model_state,
     read_checkpoint,
 )
-from .hooks import LogRates, ProgressLine, Validate
+from .hooks import LogRates, LogSkipped, ProgressLine, Validate
+from .launch import distributed
 from .metrics import WriteMetrics
 from .save import SaveCheckpoints
 from .trainer import Trainer
@@ -124,7 +123,10 @@ def _train(
     train = cfg.train
     _make_folder(Path(train.output_dir))
     store = Checkpoints(train.output_dir, keep=train.checkpoints_kept)
-    trainer = _trainer(cfg, model)
+    skipped = None
+    if benchmark.on_bad_image == "skip":
+        skipped = LogSkipped(Path(train.output_dir) / "skipped_images.jsonl")
+    trainer = _trainer(cfg, model, skipped)
     origin = _origin(model)
     done = _start(cfg, model, trainer, store, origin, resume=resume)
     # What cannot be made again from the pretrained weights has to be kept: all of it, if there are
@@ -148,6 +150,7 @@ def _train(
             hooks.IterationTimer(),
             *(instantiate(hook) for hook in cfg.hooks.values()),
             LogRates(),
+            skipped,
             hooks.LRScheduler(scheduler=_multiplier(cfg)),
             Validate(train.eval_period, validate),
             hooks.PeriodicWriter(_writers(train, done), period=train.log_period) if main else None,
@@ -170,15 +173,16 @@ def _make_folder(folder: Path) -> None:
         raise OSError(error.errno, f"cannot make {folder}: {error.strerror}") from error
 
 
-def _trainer(cfg: DictConfig, model: nn.Module) -> Trainer:
+def _trainer(cfg: DictConfig, model: nn.Module, skipped: LogSkipped | None) -> Trainer:
     train = cfg.train
 
     def batches(start: int) -> Iterable[list[dict[str, Any]]]:
         cfg.dataloader.train.start = start
-        return instantiate(cfg.dataloader.train)
+        loader: Iterable[list[dict[str, Any]]] = instantiate(cfg.dataloader.train)
+        return loader if skipped is None else skipped.watch(loader)
 
     return Trainer(
-        _distributed(model, dict(train.ddp)),
+        distributed(model, dict(train.ddp)),
         batches,
         _optimizer(cfg, model),
         precision=train.precision,
@@ -216,6 +220,7 @@ def _start(
         if "trainer" not in state:
             raise ValueError(f"{newest} holds weights alone: pass it as train.init_checkpoint")
         trainer.load_state_dict(state["trainer"])
+        trainer.load_local_state(state.get("processes", []))
         vars(origin).update(state["origin"])
         logger.info("resumed from %s", newest)
         return trainer.iter + 1
@@ -274,23 +279,6 @@ def _multiplier(cfg: DictConfig) -> ParamScheduler:
     if not isinstance(multiplier, ParamScheduler):
         raise ValueError(f"lr_multiplier must be a ParamScheduler, got {type(multiplier).__name__}")
     return multiplier
-
-
-def _distributed(model: nn.Module, options: Mapping[str, Any]) -> nn.Module:
-    """Wrap `model` for gradient exchange if there are several processes, on GPU or CPU."""
-    if comm.get_world_size() == 1:
-        return model
-    gpu = next(model.parameters()).is_cuda
-    if not gpu and dist.get_backend() == "nccl":
-        raise ValueError(
-            "several processes are to train on the CPU of a machine with GPUs: start them with "
-            "CUDA_VISIBLE_DEVICES= so that they talk through gloo"
-        )
-    devices = [torch.cuda.current_device()] if gpu else None
-    with warnings.catch_warnings():
-        # Torch 2.15 has a new name for it, which the releases before do not know.
-        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
-        return DistributedDataParallel(model, device_ids=devices, **options)
 
 
 def load_for_evaluation(cfg: DictConfig, model: nn.Module) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from .metrics import History, recent_history, restore_history
 logger = logging.getLogger(__name__)
 
 BAD_STEPS = "bad_steps.jsonl"
+NORMALIZER = "loss_normalizer"  # RetinaNet's attribute: a running number of matched anchors
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -98,7 +99,12 @@ class Trainer(TrainerBase):
             data_time += time.perf_counter() - start
             images += [str(image.get("file_name", "?")) for image in batch]
             with self._synchronised(last=part == self.accumulate - 1):
-                with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
+                with (
+                    torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None),
+                    # It rewrites a scripted loss after its first calls, which rounds otherwise: a
+                    # resumed run would not repeat it. On a GPU nothing is exact, and it is faster.
+                    torch.jit.optimized_execution(self.device.type != "cpu"),
+                ):
                     partial = self.model(batch)
                 self.scaler.scale(sum(partial.values()) / self.accumulate).backward()
             for name, value in partial.items():
@@ -177,3 +183,20 @@ class Trainer(TrainerBase):
         self.scaler.load_state_dict(state_dict["scaler"])
         self.bad_steps = state_dict["bad_steps"]
         self._history = state_dict["history"]
+
+    def local_state(self) -> dict[str, float]:
+        """Return the state that each process has of its own, for RetinaNet counts its anchors."""
+        value = getattr(self._detector(), NORMALIZER, None)
+        return {} if value is None else {NORMALIZER: float(value)}
+
+    def load_local_state(self, states: Sequence[Mapping[str, float]]) -> None:
+        """Take this process's part of all `local_state`s; with more processes, another's."""
+        state = states[comm.get_rank() % len(states)] if states else {}
+        if NORMALIZER in state:
+            setattr(self._detector(), NORMALIZER, float(state[NORMALIZER]))
+
+    def _detector(self) -> nn.Module:
+        if isinstance(self.model, DistributedDataParallel):
+            inner: nn.Module = self.model.module
+            return inner
+        return self.model

@@ -11,12 +11,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from ..untrusted.text import reason, shown
 from .formats import percent
-from .layout import latex_table, markdown_table, text_table
+from .layout import csv_text, latex_table, markdown, markdown_table, text_table
 from .scores import Metric
 from .table import DomainTable
 
 RESULTS = "results.json"
+MOST_BYTES = 64_000_000  # of that file; parsed it needs some ten times as many
 Format = Literal["text", "json", "csv", "markdown", "latex"]
 
 
@@ -126,13 +128,14 @@ class Comparison:
             return self.to_csv()
         head, rows = self.cells()
         if form == "latex":
-            return "".join(f"% {n}\n" for n in (self.title(), *self.notes())) + latex_table(
-                head, rows
-            )
+            notes = [f"% {shown(note)}\n" for note in (self.title(), *self.notes())]
+            return "".join(notes) + latex_table(head, rows)
         if form == "markdown":
-            notes = [f"- {note}" for note in self.notes()]
-            return "\n".join([f"{self.title()}.", "", markdown_table(head, rows), "", *notes, ""])
-        return "\n".join([self.title(), text_table(head, rows), *self.notes()]) + "\n"
+            notes = [f"- {markdown(note)}" for note in self.notes()]
+            title = f"{markdown(self.title())}."
+            return "\n".join([title, "", markdown_table(head, rows), "", *notes, ""])
+        lines = [shown(self.title()), text_table(head, rows), *map(shown, self.notes())]
+        return "\n".join(lines) + "\n"
 
     def to_csv(self) -> str:
         """One line per method and column, in full precision."""
@@ -145,7 +148,7 @@ class Comparison:
                 if spread is not None:
                     deviation = "" if spread.deviation is None else spread.deviation
                     row = [spread.mean, deviation, spread.runs]
-                    writer.writerow([method.name, name, self.metric, *row])
+                    writer.writerow([csv_text(method.name), csv_text(name), self.metric, *row])
         return out.getvalue()
 
     def to_json(self) -> str:
@@ -180,9 +183,11 @@ def read_results(run: str | Path) -> DomainTable:
             "(scripts/train_net.py does at its end, or with --eval-only)"
         )
     try:
+        if file.stat().st_size > MOST_BYTES:
+            raise ValueError(f"results have at most {MOST_BYTES:,} bytes")
         return DomainTable.from_json(file.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{file}: {reason(error)}") from error
 
 
 def compare(

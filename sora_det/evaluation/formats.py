@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
-from .layout import latex_table, markdown_table, text_table
+from ..untrusted.text import shown
+from .layout import csv_text, latex_table, markdown, markdown_table, text_table
 from .scores import LRP, METRICS, DomainScore, Interval, difference, mean
 
 if TYPE_CHECKING:
@@ -19,12 +20,13 @@ CSV_HEAD = ("domain", "role", "class", "metric", "value", "low", "high", "boxes"
 
 def as_text(table: DomainTable) -> str:
     head, rows, below = cells(table, intervals=True)
-    return "\n".join([title(table), text_table(head, rows, below), *table.notes()]) + "\n"
+    notes = map(shown, table.notes())
+    return "\n".join([shown(title(table)), text_table(head, rows, below), *notes]) + "\n"
 
 
 def as_latex(table: DomainTable) -> str:
     head, rows, below = cells(table, intervals=False)
-    notes = "".join(f"% {line}\n" for line in (title(table) + ".", *table.notes()))
+    notes = "".join(f"% {shown(line)}\n" for line in (title(table) + ".", *table.notes()))
     return notes + latex_table(head, rows, below)
 
 
@@ -33,11 +35,12 @@ def as_csv(table: DomainTable) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(CSV_HEAD)
     for score in table.scores:
-        start = (score.domain, score.role)
+        start = (csv_text(score.domain), score.role)
         for c in score.classes:
-            writer.writerow([*start, c.name, "ap50", *_value(c.ap50, c.interval), c.boxes])
+            own = (*start, csv_text(c.name))
+            writer.writerow([*own, "ap50", *_value(c.ap50, c.interval), c.boxes])
             writer.writerows(
-                [*start, c.name, name, *_value(value), c.boxes] for name, value in _errors(c.lrp)
+                [*own, name, *_value(value), c.boxes] for name, value in _errors(c.lrp)
             )
         for metric in METRICS:
             interval = score.interval if metric == "ap50" else None
@@ -54,10 +57,10 @@ def as_csv(table: DomainTable) -> str:
 
 def as_markdown(table: DomainTable) -> str:
     protocol, run = table.protocol, table.run
-    lines = [f"# Results on {table.benchmark}", "", title(table) + ".", ""]
+    lines = [f"# Results on {markdown(table.benchmark)}", "", markdown(title(table)) + ".", ""]
     lines += [markdown_table(*cells(table, intervals=True)), ""]
     notes = table.notes()
-    lines += [f"- {note}" for note in notes] + ([""] if notes else [])
+    lines += [f"- {markdown(note)}" for note in notes] + ([""] if notes else [])
     names = [metric for metric in METRICS if metric != "ap50"]
     rows = [[s.domain, *(percent(getattr(s, m)) for m in names)] for s in table.scores]
     heads = ["domain", *(m.removeprefix("coco_") for m in names)]
@@ -128,8 +131,8 @@ def bullets(values: dict[str, Any]) -> list[str]:
     lines = []
     for name, value in values.items():
         if value is not None and value != "":
-            shown = ", ".join(value) if isinstance(value, tuple) else value
-            lines.append(f"- {name.replace('_', ' ')}: {shown}")
+            text = ", ".join(value) if isinstance(value, tuple) else str(value)
+            lines.append(f"- {name.replace('_', ' ')}: {markdown(text)}")
     return lines
 
 

@@ -18,11 +18,13 @@ from typing import Any
 
 import numpy as np
 
+from ..untrusted.text import reason, shown
 from .ap import Array
 from .json_text import JsonText
 
 BATCH = 10_000  # entries checked at a time
 SHOWN = 3  # offenders in a message
+PARTS = 1000  # of an object; COCO's has five
 
 _KEYS = ("image_id", "category_id", "bbox", "score")
 _NUMBERS = {int, float}
@@ -85,7 +87,7 @@ def read_entries(file: str | Path) -> Entries:
         listed = _listed(parts["images"]) if "images" in parts else None
         names = _names(parts["categories"]) if "categories" in parts else None
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(f"{path}: {reason(error)}") from error
     if columns.malformed:
         first = "; ".join(columns.problems)
         raise ValueError(
@@ -126,12 +128,14 @@ def _read(text: JsonText, columns: _Columns, parts: dict[str, Any]) -> None:
 
 
 def _read_object(text: JsonText, columns: _Columns, parts: dict[str, Any]) -> None:
-    seen: list[str] = []
+    seen: set[str] = set()
     while True:
         name = text.value()
         if not isinstance(name, str) or name in seen:
             raise ValueError(f"every part must have a name of its own, got {_show(name)}")
-        seen.append(name)
+        if len(seen) >= PARTS:
+            raise ValueError(f"an object may have {PARTS} parts, got more: {_show(name)}")
+        seen.add(name)
         text.expect(":")
         if name == "annotations":
             text.expect("[")
@@ -143,7 +147,7 @@ def _read_object(text: JsonText, columns: _Columns, parts: dict[str, Any]) -> No
         if text.expect(",}") == "}":
             break
     if "annotations" not in seen:
-        raise ValueError(f"an object must hold annotations, got only {_show(seen)}")
+        raise ValueError(f"an object must hold annotations, got only {_show(sorted(seen))}")
 
 
 # --- entries ------------------------------------------------------------------------------------
@@ -297,7 +301,7 @@ def _check_once(names: list[str], what: str) -> None:
     if twice:
         raise ValueError(
             f"{what} must differ from each other, but {len(twice)} come more than once: "
-            f"{', '.join(twice[:SHOWN])}"
+            f"{', '.join(shown(name[:80]) for name in twice[:SHOWN])}"
         )
 
 

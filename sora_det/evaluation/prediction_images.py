@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
+from ..untrusted.text import reason
 from .ap import Array
 from .prediction_files import SHOWN, Entries
 
@@ -164,4 +165,5 @@ def _check_listed(entries: Entries, listed: set[int | str]) -> None:
 
 def _some(names: Sequence[str]) -> str:
     """Join the first names, and say if there are more."""
-    return ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
+    first = ", ".join(reason(name, 80) for name in names[:SHOWN])
+    return first + (", …" if len(names) > SHOWN else "")

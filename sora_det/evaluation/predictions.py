@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..untrusted.text import reason
 from .ap import Array, Detections
 from .prediction_files import SHOWN, Entries, read_entries
 from .prediction_images import Finder, Images, Place, Places
@@ -178,7 +179,7 @@ def _unknown(
         ]
     names = {image.id: image.file_name for image in entries.listed or ()}
     images = [entries.ids[i] for i in np.unique(entries.image[rows]).tolist()]
-    shown = ", ".join(repr(names.get(image) or image) for image in images[:SHOWN])
+    shown = _some(repr(names.get(image) or image) for image in images)
     own = known[only or next(iter(known))]
     example = own.files[0] if names.get(images[0]) else own.ids[0]
     raise ValueError(
@@ -346,4 +347,6 @@ def _sum(flags: Array) -> int:
 
 def _some(names: Iterable[object], most: int = SHOWN) -> str:
     names = list(names)
-    return ", ".join(map(str, names[:most])) + (", …" if len(names) > most else "")
+    return ", ".join(reason(name, 80) for name in names[:most]) + (
+        ", …" if len(names) > most else ""
+    )

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import json
 import os
+import reprlib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from ..untrusted.text import shown
 from .formats import bullets, percent
-from .layout import markdown_table, text_table
+from .layout import markdown, markdown_table, text_table
 from .protocol import Protocol, RunInfo
-from .strict_json import decode
+from .strict_json import decode, parse
 
 FORMAT = "sora_det.robustness"
 VERSION = 1
@@ -105,7 +107,9 @@ class RobustnessTable:
         given = [(c.domain, c.corruption, c.severity) for c in self.cells]
         if sorted(given) != sorted(wanted):
             odd = sorted({*given} ^ {*wanted}) or sorted({c for c in given if given.count(c) > 1})
-            raise ValueError(f"every cell must be there once; missing, unknown or twice: {odd[:5]}")
+            raise ValueError(
+                f"every cell must be there once; missing, unknown or twice: {reprlib.repr(odd)}"
+            )
 
     @property
     def domains(self) -> tuple[str, ...]:
@@ -198,19 +202,20 @@ class RobustnessTable:
         parts = []
         for domain in self.domains:
             for metric in METRICS:
-                parts += [self.title(domain, metric), text_table(*self.rows(domain, metric)), ""]
-        return "\n".join([*parts, *self.notes()]).rstrip() + "\n"
+                title = shown(self.title(domain, metric))
+                parts += [title, text_table(*self.rows(domain, metric)), ""]
+        return "\n".join([*parts, *map(shown, self.notes())]).rstrip() + "\n"
 
     def to_markdown(self) -> str:
         """The tables, notes, settings, protocol and run, as Markdown."""
-        lines = [f"# Robustness on {self.benchmark}", ""]
+        lines = [f"# Robustness on {markdown(self.benchmark)}", ""]
         for domain in self.domains:
-            lines += [f"## {domain}", ""]
+            lines += [f"## {markdown(domain)}", ""]
             for metric in METRICS:
-                lines += [self.title(domain, metric) + ".", ""]
+                lines += [markdown(self.title(domain, metric)) + ".", ""]
                 lines += [markdown_table(*self.rows(domain, metric)), ""]
         notes = self.notes()
-        lines += [f"- {note}" for note in notes] + ([""] if notes else [])
+        lines += [f"- {markdown(note)}" for note in notes] + ([""] if notes else [])
         protocol = asdict(self.protocol)
         splits = protocol.pop("splits")
         lines += ["## Corruptions", "", *bullets(asdict(self.settings)), ""]
@@ -278,14 +283,11 @@ def read_document(text: str, form: str, version: int) -> dict[str, Any]:
     Raises:
         ValueError: not JSON, or another format or version.
     """
-    try:
-        document = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"must be JSON: {error}") from error
+    document = parse(text)
     if not isinstance(document, dict) or document.pop("format", None) != form:
         raise ValueError(f"must be a JSON object with format {form!r}")
     if (found := document.pop("version", None)) != version:
-        raise ValueError(f"version must be {version}, got {found!r}")
+        raise ValueError(f"version must be {version}, got {reprlib.repr(found)}")
     return document
 
 

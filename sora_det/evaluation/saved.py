@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
-import zipfile
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
 import numpy as np
 
+from ..untrusted.archive import members
+from ..untrusted.text import reason, shown
 from .ap import Array, Detections, GroundTruth
 
 FORMAT = 1
 FOLDER = "detections"
+LARGEST = 1e9  # of sizes, corners and scores; squares of it are still far from infinity
 Role = Literal["source", "target"]
 
 _ARRAYS = {  # name in the file -> kinds of dtype, shape after the first dimension
@@ -124,10 +127,12 @@ def read_domain(file: str | Path) -> DomainData:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: no such file of ours, a damaged one, or one of a newer version.
+        ValueError: no such file of ours, a damaged one, or one of a newer version. None of its
+            members is compressed, and numbers are finite.
     """
     path = Path(file)
     try:
+        members(path)
         with np.load(path, allow_pickle=False) as stored:
             head = json.loads(str(stored["header"]))
             if head["format"] != FORMAT:
@@ -136,19 +141,22 @@ def read_domain(file: str | Path) -> DomainData:
         if head["role"] not in get_args(Role):
             raise ValueError(f"its role is {head['role']!r}")
         return DomainData(
-            domain=str(head["domain"]),
+            domain=_text(head["domain"]),
             role=head["role"],
-            classes=tuple(map(str, head["classes"])),
+            classes=tuple(map(_text, head["classes"])),
             ids=tuple(arrays["ids"].tolist()),
-            files=tuple(arrays["files"].tolist()),
-            root=str(head["root"]),
+            files=tuple(map(_below, arrays["files"].tolist())),
+            root=_text(head["root"]),
             size=arrays["size"],
             truth=GroundTruth(*(arrays[f"truth_{k}"] for k in ("image", "label", "box", "ignore"))),
             detections=Detections(*(arrays[k] for k in ("image", "label", "score", "box"))),
         )
-    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except OSError:
+        raise
+    except Exception as error:  # NumPy has no common one for what damaged files make it raise
         raise ValueError(
-            f"{path.name} holds no detections that can be read ({error}): score the run again"
+            f"{shown(path.name)} holds no detections that can be read ({reason(error)}): score the "
+            "run again"
         ) from error
 
 
@@ -158,8 +166,23 @@ def read_domains(folder: str | Path) -> list[DomainData]:
     return sorted(map(read_domain, files), key=lambda data: data.role != "source")
 
 
+def _text(value: Any) -> str:
+    if type(value) is not str:
+        raise ValueError(f"a text is needed, got {type(value).__name__}")
+    return value
+
+
+def _below(file: str) -> str:
+    path = PurePosixPath(file.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or "\0" in file or re.match("[A-Za-z]:", file):
+        raise ValueError(f"it names a file outside: {file[:80]!r}")
+    return file
+
+
 def _checked(name: str, array: Array) -> Array:
     kinds, shape = _ARRAYS[name]
     if array.dtype.kind not in kinds or array.shape[1:] != shape or array.ndim != 1 + len(shape):
         raise ValueError(f"{name} has type {array.dtype} and shape {array.shape}")
+    if "f" in kinds and not (np.abs(array) < LARGEST).all():  # NaN neither
+        raise ValueError(f"{name} holds numbers that are not finite or beyond any image")
     return array

@@ -2,10 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import math
+import reprlib
 from dataclasses import MISSING, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+LARGEST = 2**53  # of whole numbers: what floats hold exactly, and no count comes near
+
+
+def parse(text: str) -> Any:
+    """Parse JSON in which no object has a key twice; `decode` looks at the values.
+
+    Raises:
+        ValueError: anything else, or lists in lists beyond what Python can follow.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"must be JSON: {error}") from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(f"an object has a key twice among {reprlib.repr(list(found))}")
+    return found
 
 
 def decode(kind: Any, value: Any, where: str) -> Any:
@@ -49,7 +72,9 @@ def _decode_dataclass(kind: Any, value: Any, where: str) -> Any:
     known = {field.name: field for field in fields(kind)}
     unknown = sorted(set(value) - set(known))
     if unknown:
-        raise ValueError(f"{where} must hold only {', '.join(known)}; unknown: {unknown}")
+        raise ValueError(
+            f"{where} must hold only {', '.join(known)}; unknown: {reprlib.repr(unknown)}"
+        )
     hints = get_type_hints(kind)
     missing = [name for name in _required(kind) if name not in value]
     if missing:
@@ -63,6 +88,8 @@ def _required(kind: Any) -> list[str]:
 
 
 def _decode_plain(kind: Any, value: Any, where: str) -> Any:
+    if type(value) is int and not -LARGEST <= value <= LARGEST:
+        raise ValueError(f"{where} must be within ±{LARGEST}, got {_show(value)}")
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if type(value) is not kind:
@@ -73,5 +100,4 @@ def _decode_plain(kind: Any, value: Any, where: str) -> Any:
 
 
 def _show(value: Any) -> str:
-    text = repr(value)
-    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
+    return f"{type(value).__name__} {reprlib.repr(value)}"

@@ -15,7 +15,7 @@ from pathlib import Path
 from . import formats
 from .protocol import Protocol, RunInfo
 from .scores import METRICS, Bootstrap, DomainScore, Interval, Metric, difference, mean
-from .strict_json import decode
+from .strict_json import decode, parse
 
 FORMAT = "sora_det.domain_table"
 VERSION = 1
@@ -160,9 +160,9 @@ class DomainTable:
                 entry, named by its path in the document.
         """
         try:
-            document = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"a result file must be JSON: {error}") from error
+            document = parse(text)
+        except ValueError as error:
+            raise ValueError(f"a result file {error}") from error
         if not isinstance(document, dict) or document.get("format") != FORMAT:
             raise ValueError(f"a result file must be a JSON object with format {FORMAT!r}")
         if document.get("version") != VERSION:
@@ -182,7 +182,10 @@ class DomainTable:
         return formats.as_markdown(self)
 
     def to_csv(self) -> str:
-        """One line per score: domain, role, class ("" for all), metric, value, low, high, boxes."""
+        """One line per score: domain, role, class ("" for all), metric, value, low, high, boxes.
+
+        A name that a spreadsheet would take for a formula begins with an apostrophe.
+        """
         return formats.as_csv(self)
 
     def to_latex(self) -> str:

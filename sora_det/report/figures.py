@@ -61,7 +61,7 @@ def _reports(folder: Path) -> Iterator[Path]:
 def _is_report(file: Path) -> bool:
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(document, dict) and document.get("format") in KINDS
 

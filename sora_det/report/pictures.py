@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from ..evaluation.ap import Array
+from ..untrusted.pictures import open_picture
 from .gallery import Boxes, boxes_on, tally
 from .html import Markup, tag
 from .judged import Judged
@@ -23,9 +24,11 @@ QUALITY = 80  # of JPEG, 0..100
 def thumbnail(file: Path) -> str | None:
     """Return an image at most `SIDE` pixels wide and high as a data URI, None if unreadable."""
     try:
+        with open_picture(file):  # its header is that of an image, and of one that fits
+            pass
         # Not cv2.imread: it cannot open every name on every system, and warns instead of failing.
         raw = np.fromfile(file, dtype=np.uint8)
-    except (OSError, ValueError):
+    except Exception:  # Pillow raises what its parsers do, of many types
         return None
     try:
         image = cv2.imdecode(raw, cv2.IMREAD_COLOR) if len(raw) else None

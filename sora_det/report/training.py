@@ -67,7 +67,8 @@ def _entry(line: str) -> dict[str, float] | None:
         found = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(found, dict) or not isinstance(found.get("iteration"), int):
+    iteration = found.get("iteration") if isinstance(found, dict) else None
+    if type(iteration) is not int or not 0 <= iteration < 2**53:
         return None
     numbers = {
         key: value

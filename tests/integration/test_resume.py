@@ -6,12 +6,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 from detectron2.config import LazyCall as L
 from omegaconf import DictConfig
+from torch import Tensor
 
 from sora_det.adapt import svd
 from sora_det.engine.train import fit
 from tests.integration.watch import Crash, Seen, Watch
+from tests.tools.tiny_heads import use_head
 from tests.tools.tiny_run import tiny
 
 ITERATIONS = 6
@@ -90,6 +93,22 @@ def test_goes_on_with_the_images_that_come_next(toy: Path, tmp_path: Path) -> No
 def test_metrics_go_on(resumed: tuple[Watch, Path]) -> None:
     rows = [json.loads(line) for line in (resumed[1] / "metrics.json").read_text().splitlines()]
     assert [row["iteration"] for row in rows if "lr/head" in row] == [0, 1, 2, 3, 4, 5]
+
+
+def test_retinanet_goes_on_counting_anchors(toy: Path, tmp_path: Path) -> None:
+    """Its loss is divided by a running number; and it is scripted, which rounds as it likes."""
+
+    def run(output: Path, *, resume: bool = False, crash: int = ITERATIONS) -> dict[str, Tensor]:
+        cfg = use_head(config(toy, output), "retinanet")
+        cfg.hooks.crash = L(Crash)(at=crash)
+        fit(cfg, resume=resume)
+        return Watch.last.after
+
+    whole = run(tmp_path / "whole")
+    with pytest.raises(RuntimeError, match="power cut"):
+        run(tmp_path / "parts", crash=4)
+    parts = run(tmp_path / "parts", resume=True)
+    assert [name for name, value in whole.items() if not torch.equal(value, parts[name])] == []
 
 
 def test_a_finished_run_is_only_scored(toy: Path, resumed: tuple[Watch, Path]) -> None:

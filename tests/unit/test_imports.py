@@ -14,21 +14,26 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FRAMEWORK = {"detectron2", "fvcore", "torch", "torchvision", "numpy"}
+CHECKS = {"sora_det.untrusted.text", "sora_det.untrusted.archive"}  # need nothing themselves
 
 # Module -> what it may import beside the standard library.  The longest match counts;
 # a name allows all below it, and of ours, only names listed here (or its own package).
 RULES: dict[str, set[str]] = {
     "sora_det": set(),
     "sora_det.detectron2_compat": FRAMEWORK,
+    "sora_det.untrusted": {"torch", "PIL", "sora_det.untrusted"},
+    "sora_det.untrusted.text": set(),
+    "sora_det.untrusted.archive": set(),
     "sora_det.adapt": {"torch", "safetensors", "sora_det.adapt"},
     "sora_det.backbones": FRAMEWORK
-    | {"timm", "safetensors", "tqdm", "sora_det.backbones", "sora_det.detectron2_compat"},
+    | {"timm", "safetensors", "tqdm", "sora_det.backbones", "sora_det.detectron2_compat"}
+    | {"sora_det.untrusted"},
     "sora_det.data": FRAMEWORK
     | {"timm", "cv2", "PIL", "yaml", "defusedxml", "tqdm"}
-    | {"sora_det.data", "sora_det.detectron2_compat"},
+    | {"sora_det.data", "sora_det.detectron2_compat", "sora_det.untrusted"},
     "sora_det.data.benchmark": {"sora_det.data.benchmark"},
     # Whatever evaluation holds is plain data and NumPy, but for the modules named below.
-    "sora_det.evaluation": {"numpy", "sora_det.evaluation"},
+    "sora_det.evaluation": {"numpy", "sora_det.evaluation", *CHECKS},
     "sora_det.evaluation.scoring": {"numpy", "sora_det.evaluation", "sora_det.__version__"},
     "sora_det.evaluation.truth": {"numpy", "sora_det.data", "sora_det.evaluation"},
     "sora_det.evaluation.external": {"numpy", "sora_det.data", "sora_det.evaluation"},
@@ -39,11 +44,12 @@ RULES: dict[str, set[str]] = {
     "sora_det.engine": FRAMEWORK
     | {"omegaconf", "hydra", "yaml", "tqdm", "tensorboard"}
     | {"sora_det.adapt", "sora_det.data", "sora_det.evaluation", "sora_det.engine"}
-    | {"sora_det.detectron2_compat"},
+    | {"sora_det.detectron2_compat", "sora_det.untrusted"},
+    "sora_det.engine.slurm": {"submitit", "sora_det.engine.stop"},
     "sora_det.report": {"numpy", "matplotlib", "cv2"}
     | {f"sora_det.evaluation.{name}" for name in ("table", "ap", "boxes", "scores", "convention")}
     | {f"sora_det.evaluation.{name}" for name in ("protocol", "saved", "compare")}
-    | {"sora_det.report"},
+    | {"sora_det.report", "sora_det.untrusted.pictures", *CHECKS},
 }
 # Even where their package is allowed.
 PURE = ("sora_det.evaluation.table", "sora_det.evaluation.ap")

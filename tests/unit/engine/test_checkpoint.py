@@ -84,7 +84,7 @@ def test_another_shape(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="does not fit") as caught:
         load_model(model, read_checkpoint(saved(tmp_path, net(2))))
     assert str(caught.value) == (
-        "the checkpoint does not fit the model (4 of another shape: 0.weight, 0.bias, 1.weight, "
+        "it does not fit the model (4 of another shape: 0.weight, 0.bias, 1.weight, "
         "1.bias); was it made by another config?"
     )
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -18,9 +18,8 @@ from pycocotools.coco import COCO
 from torch import nn
 
 from sora_det.data import PadTo
-from sora_det.data.loader import CanvasMapper
 from sora_det.data.media import find_media
-from sora_det.engine.predict import Detector, Document, load_detector, on_canvas, predict
+from sora_det.engine.predict import Detector, Document, load_detector, predict
 from sora_det.engine.train import build
 from sora_det.evaluation.ap import Detections
 from tests.tools.tiny_run import tiny
@@ -54,19 +53,6 @@ def detector(augmentations: Sequence[Any] = (), threshold: float = 0.5) -> Detec
     return Detector(
         Quadrant(), classes=CLASSES, augmentations=augmentations, score_threshold=threshold
     )
-
-
-@pytest.mark.parametrize("augmentations", [(), AUGMENTATIONS, AUGMENTATIONS[:1]])
-@pytest.mark.parametrize("size", [(60, 90), (101, 33)])
-def test_images_are_prepared_as_those_of_a_benchmark(
-    tmp_path: Path, augmentations: Sequence[Any], size: tuple[int, int]
-) -> None:
-    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    Image.fromarray(image).save(tmp_path / "a.png")
-    want = CanvasMapper(augmentations)({"file_name": str(tmp_path / "a.png")})
-    found = on_canvas(image, augmentations)
-    assert torch.equal(found["image"], want["image"])
-    assert (found["height"], found["width"]) == (want["height"], want["width"])
 
 
 def test_boxes_end_where_the_image_does() -> None:

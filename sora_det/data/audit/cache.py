@@ -1,0 +1,99 @@
+"""What is known of files from an earlier audit, as long as their time and size are the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any
+
+import PIL
+
+from .examine import VERSION, Picture, Sheet, Thing
+
+logger = logging.getLogger(__name__)
+
+Facts = Picture | Sheet
+Stamp = tuple[int, int]  # time of the last change in ns, bytes
+
+# Facts may depend on all of these.
+_MAKER = {"version": VERSION, "pillow": PIL.__version__}
+
+
+def cache_file(root: Path) -> Path:
+    """Where facts of the files below `root` are kept: in the user's cache folder.
+
+    That is `sora_det/audit` below the folder that the environment variable XDG_CACHE_HOME names, or
+    below ~/.cache.
+    """
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    place = os.path.realpath(root)
+    digest = hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return Path(base) / "sora_det" / "audit" / f"{digest}.json"
+
+
+def stamp(file: Path) -> Stamp | None:
+    """Time and size of a file, None without one."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
+
+
+def read_cache(file: Path) -> dict[str, tuple[Stamp, Facts]]:
+    """Read facts by the paths of files; none from a cache that is missing, damaged or outdated."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if content["maker"] != _MAKER:
+            return {}
+        return {path: _unpack(*row) for path, row in content["files"].items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        logger.warning("%s: not used, it cannot be read: %r", file, error)
+        return {}
+
+
+def write_cache(file: Path, facts: Mapping[str, tuple[Stamp, Facts]]) -> None:
+    """Add facts to a cache; whoever reads it meanwhile finds the former one or the whole new one.
+
+    Of two audits that end at once one may lose its facts. A cache that cannot be written is a
+    warning: all will be looked at again.
+    """
+    rows = {path: [*when, *_pack(known)] for path, (when, known) in facts.items()}
+    draft = None
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=file.parent, prefix=f".{file.name}.", delete=False
+        ) as stream:
+            draft = Path(stream.name)
+            json.dump({"maker": _MAKER, "files": rows}, stream, separators=(",", ":"))
+        draft.replace(file)
+    except OSError as error:
+        logger.warning("%s: not written: %s", file, error)
+        if draft is not None:
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)
+
+
+def _pack(facts: Facts) -> list[Any]:
+    return ["picture" if isinstance(facts, Picture) else "sheet", *astuple(facts)]
+
+
+def _unpack(time: int, size: int, kind: str, *fields: Any) -> tuple[Stamp, Facts]:
+    if kind == "picture":
+        return (time, size), Picture(*fields)
+    problem, stated, things = fields
+    return (time, size), Sheet(
+        problem,
+        None if stated is None else (stated[0], stated[1]),
+        tuple(Thing(label, None if box is None else tuple(box), why) for label, box, why in things),
+    )
