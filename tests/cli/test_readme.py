@@ -49,7 +49,9 @@ def test_training_commands(command: str) -> None:
 
 @pytest.mark.parametrize("command", [*commands("bash"), *commands("python")])
 def test_scripts_exist(command: str) -> None:
-    assert (ROOT / shlex.split(command)[1]).is_file()
+    first, *rest = shlex.split(command)[1:]
+    file = f"{rest[0].replace('.', '/')}.py" if first == "-m" else first
+    assert (ROOT / file).is_file()
 
 
 @pytest.mark.parametrize("file", GUIDES, ids=lambda file: str(file.relative_to(ROOT)))

@@ -1,10 +1,6 @@
-"""Names from files that lead elsewhere, command a terminal, or are markup and formulas."""
+"""Names from files that lead elsewhere, or that a shell or a config would take for commands."""
 
-import csv
-import html.parser
-import io
 import json
-import logging
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -16,14 +12,10 @@ from PIL import Image
 from sora_det.data import load_benchmark
 from sora_det.data.register import records
 from sora_det.engine.config import load_config
-from sora_det.evaluation import DomainTable, RunInfo
-from sora_det.evaluation.compare import by_method, compare
 from sora_det.evaluation.saved import read_domain, write_domain
-from sora_det.report.page import write_page
 from tests.fuzz.annotations import BENCHMARK
 from tests.fuzz.target import check_shown
-from tests.tools.report_runs import domain_data, write_run
-from tests.tools.results import PROTOCOL, table
+from tests.tools.report_runs import domain_data
 from tests.tools.tiny_run import CONFIG
 
 from .case import CANARY, Case
@@ -62,44 +54,12 @@ COMMANDS = (
     f"__import__('os').system('touch {CANARY}')",
     "%s%s%n",
 )
-MARKUP = (
-    "<script>alert(1)</script>",
-    "</style><script>alert(1)</script>",
-    '"><img src=x onerror=alert(1)>',
-    "' onmouseover='alert(1)",
-    "<svg onload=alert(1)>",
-    "javascript:alert(1)",
-    "[click](javascript:alert(1))",
-    "![](http://127.0.0.1:9/x.png)",
-    "`code` | cell\n# heading",
-    "&lt;script&gt;",
-    "\\input{/etc/passwd}",
-    "\\immediate\\write18{touch canary}",
-    "a\n\\write18{touch canary}",
-    "[1cm] $x$ % & # _ { } ~ ^",
-    '=HYPERLINK("http://127.0.0.1:9")',
-    "+1+1",
-    "-2+3",
-    "@SUM(A1)",
-    " =1+1",
-    "\t=1+1",
-    "\x1b[31mred\x1b[0m",
-    "\x1b]0;title\x07",
-    "\x9b2J",
-    "a\rb",
-    "\u202egpj.exe",
-    "\u2066hidden",
-)
 
 
 def cases() -> Iterator[Case]:
     yield from _paths()
     yield from _links()
     yield from _commands()
-    for place, text in enumerate(MARKUP):
-        yield Case("markup", f"{place} in tables", lambda folder: folder, _in_tables(text), ())
-        yield Case("markup", f"{place} in a page", lambda folder: folder, _in_page(text), ())
-        yield Case("markup", f"{place} as a class", _benchmark(classes=[text]), _load_or_refuse, ())
 
 
 # --- paths -------------------------------------------------------------------------------
@@ -111,17 +71,17 @@ def _paths() -> Iterator[Case]:
             yield Case("path", f"{place} in a split file", _voc([name]), _read_all)
         yield Case("path", f"{place} in COCO's images", _coco(name), _read_all)
         source = {**BENCHMARK["source"], "folder": name}
-        yield Case("path", f"{place} as a folder", _benchmark(source=source), load_benchmark)
+        yield Case("path", f"{place} as a folder", benchmark_file(source=source), load_benchmark)
         source = {**BENCHMARK["source"], "train": name}
-        yield Case("path", f"{place} as a split", _benchmark(source=source), load_benchmark)
-        yield Case("path", f"{place} as a benchmark", _benchmark(name=name), load_benchmark)
+        yield Case("path", f"{place} as a split", benchmark_file(source=source), load_benchmark)
+        yield Case("path", f"{place} as a benchmark", benchmark_file(name=name), load_benchmark)
         source = {**BENCHMARK["source"], "name": name}
-        yield Case("path", f"{place} as a domain", _benchmark(source=source), load_benchmark)
+        yield Case("path", f"{place} as a domain", benchmark_file(source=source), load_benchmark)
         if re.match(r"\.\.|/|a/\.\.|c:|\\", name.lower()) or "\0" in name:
             yield Case("path", f"{place} in detections", _detections(name), read_domain)
 
 
-def _benchmark(**changed: Any) -> Callable[[Path], Path]:
+def benchmark_file(**changed: Any) -> Callable[[Path], Path]:
     def write(folder: Path) -> Path:
         path = folder / "b.yaml"
         path.write_text(json.dumps({**BENCHMARK, **changed}))
@@ -140,7 +100,7 @@ def _voc(names: list[str]) -> Callable[[Path], Path]:
         text = "\n".join(["good", *names])
         list_file = root / "ImageSets" / "Main" / "train.txt"
         list_file.write_bytes(text.encode("utf-8", "surrogatepass"))
-        return _benchmark()(folder)
+        return benchmark_file()(folder)
 
     return write
 
@@ -157,7 +117,7 @@ def _coco(name: str) -> Callable[[Path], Path]:
         source = {"name": "clear", "folder": "clear"}
         source |= {"train": {"annotations": "train.json"}, "test": {"annotations": "train.json"}}
         target = {"name": "fog", "folder": "fog", "test": {"annotations": "test.json"}}
-        return _benchmark(format="coco", source=source, targets=[target])(folder)
+        return benchmark_file(format="coco", source=source, targets=[target])(folder)
 
     return write
 
@@ -211,10 +171,10 @@ def _links() -> Iterator[Case]:
 
 def _commands() -> Iterator[Case]:
     for place, text in enumerate(COMMANDS):
-        yield Case("command", f"{place} as a root", _benchmark(root=text), _no_data, ())
-        yield Case("command", f"{place} as a name", _benchmark(name=text), load_benchmark)
+        yield Case("command", f"{place} as a root", benchmark_file(root=text), _no_data, ())
+        yield Case("command", f"{place} as a name", benchmark_file(name=text), load_benchmark)
         yield Case(
-            "command", f"{place} as a class", _benchmark(classes=[text]), _load_or_refuse, ()
+            "command", f"{place} as a class", benchmark_file(classes=[text]), load_or_refuse, ()
         )
         yield Case("command", f"{place} in an override", lambda folder: folder, _override(text), ())
 
@@ -228,7 +188,7 @@ def _no_data(path: Path) -> None:
     raise AssertionError("there were data")
 
 
-def _load_or_refuse(path: Path) -> None:
+def load_or_refuse(path: Path) -> None:
     try:
         check_shown(" ".join(load_benchmark(path).classes))
     except ValueError as error:
@@ -249,102 +209,3 @@ def _override(text: str) -> Callable[[Path], object]:
         assert plain == text, plain
 
     return read
-
-
-# --- markup ------------------------------------------------------------------------------
-
-
-def _in_tables(text: str) -> Callable[[Path], object]:
-    def read(_: Path) -> None:
-        made = _named(text)
-        # A table of this name can be read from a file, whatever a benchmark may be called.
-        made = DomainTable.from_json(made.to_json())
-        comparison = compare(by_method([made]))
-        for shown in (made.to_text(), comparison.render("text")):
-            check_shown(shown)
-        for shown in (made.to_csv(), comparison.render("csv")):
-            _check_csv(shown)
-        for shown in (made.to_markdown(), comparison.render("markdown")):
-            _check_markdown(shown)
-        for shown in (made.to_latex(), comparison.render("latex")):
-            _check_latex(shown)
-
-    return read
-
-
-def _named(text: str) -> DomainTable:
-    """Return a table in which everything that has a name has this one."""
-    plain = table(60.0, 50.0, None)
-    splits = tuple(replace(split, dataset=text, file=text) for split in PROTOCOL.splits)
-    splits = (replace(splits[0], domain=text), *splits[1:])
-    scores = tuple(
-        replace(score, classes=(replace(score.classes[0], name=text),)) for score in plain.scores
-    )
-    scores = (replace(scores[0], domain=text), *scores[1:])
-    protocol = replace(PROTOCOL, classes=(text,), splits=splits)
-    run = RunInfo(method=text, config=text, checkpoint=text, weights=text)
-    return DomainTable(text, protocol, scores, run)
-
-
-def _check_csv(text: str) -> None:
-    for row in csv.reader(io.StringIO(text)):
-        for cell in row:
-            number = re.fullmatch(r"-?\d+(\.\d+)?(e-?\d+)?", cell)
-            assert number or not cell.lstrip().startswith(("=", "+", "-", "@")), cell
-            check_shown(cell)
-
-
-def _check_markdown(text: str) -> None:
-    check_shown(text)
-    plain = re.sub(r"\\.", "", text)
-    for start in ("<", "](", "![", "`"):
-        assert start not in plain, text
-    tables = [line for line in plain.split("\n") if line.startswith("|")]
-    assert len({line.count("|") for line in tables if "AP50" in line}) <= 2
-
-
-def _check_latex(text: str) -> None:
-    check_shown(text)
-    for line in text.split("\n"):
-        if line.startswith("%"):
-            continue
-        known = (
-            r"\\(begin|end|toprule|midrule|bottomrule|textbackslash|textasciitilde|pm|\\|[&%$#_{}])"
-        )
-        commands = re.findall(r"\\[A-Za-z]+|\\.", line)
-        odd = [c for c in commands if not re.match(known, c) and c != r"\textasciicircum"]
-        assert not odd, odd
-        assert not line.lstrip().startswith(("[", "*")), line
-
-
-def _in_page(text: str) -> Callable[[Path], object]:
-    def read(folder: Path) -> None:
-        run = RunInfo(method=text, config=text, checkpoint=text, weights=text, seed=0)
-        write_run(folder / "run", classes=(text, "person"), run=run, images=2, replicates=0)
-        page = write_page([folder / "run"], folder / "page.html", title=text)
-        reader = _Page()
-        reader.feed(page.read_text(encoding="utf-8"))
-        assert reader.scripts == 1, "a script more than the page's own"
-        assert not reader.problems, reader.problems
-
-    return read
-
-
-class _Page(html.parser.HTMLParser):
-    """Looks for whatever could run or load something."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scripts, self.problems = 0, list[str]()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.scripts += tag == "script"
-        if tag in ("iframe", "object", "embed", "base", "form"):
-            self.problems.append(tag)
-        for name, value in attrs:
-            outside = name in ("src", "href") and not str(value).startswith(("data:", "#"))
-            if name.startswith("on") or outside:
-                self.problems.append(f"{tag} {name}={value}")
-
-
-logging.getLogger("sora_det").addHandler(logging.NullHandler())
