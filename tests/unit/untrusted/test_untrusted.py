@@ -50,8 +50,8 @@ def test_a_reason_is_short() -> None:
 def archive(form: int = zipfile.ZIP_STORED) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", form) as new:
-        new.writestr("a/b", b"12345")
-        new.writestr("c", b"6")
+        new.writestr(zipfile.ZipInfo("a/b"), b"12345", form)
+        new.writestr(zipfile.ZipInfo("c"), b"6", form)
     return stream.getvalue()
 
 
@@ -75,6 +75,7 @@ def test_members_and_their_sizes(tmp_path: Path) -> None:
         (b"", "too short"),
         (archive().replace(b"\x05\0\0\0\x05\0\0\0", b"\x05\0\0\0\xf5\0\0\0"), "claim 246 bytes"),
     ],
+    ids=["compressed", "more behind", "two", "cut off", "empty", "claims more"],
 )
 def test_archives_that_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "a.zip").write_bytes(content)
