@@ -33,7 +33,7 @@ def text_table(head: Sequence[str], rows: Rows, below: Rows = ()) -> str:
     """A table for a terminal; `below` follows a second line. Words go left, numbers right."""
     lines = [[shown(cell) for cell in line] for line in (head, *rows, *below)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    left = _left(rows)
+    left = _left(head, rows)
     rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
     drawn = [_line(line, widths, left) for line in lines]
     drawn.insert(1, rule)
@@ -48,7 +48,7 @@ def markdown_table(head: Sequence[str], rows: Rows, below: Rows = ()) -> str:
     bold = [[f"**{markdown(cell)}**" if cell else "" for cell in row] for row in below]
     lines = [*plain, *bold]
     widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
-    left = _left(rows)
+    left = _left(head, rows)
     rule = [
         "-" * width if to_left else "-" * (width - 1) + ":"
         for width, to_left in zip(widths, left, strict=True)
@@ -60,7 +60,7 @@ def markdown_table(head: Sequence[str], rows: Rows, below: Rows = ()) -> str:
 
 def latex_table(head: Sequence[str], rows: Rows, below: Rows = ()) -> str:
     """The same as a LaTeX tabular with the rules of the package booktabs."""
-    columns = "".join("l" if to_left else "r" for to_left in _left(rows))
+    columns = "".join("l" if to_left else "r" for to_left in _left(head, rows))
     groups = [[head], rows, below] if below else [[head], rows]
     lines = ["\\begin{tabular}{" + columns + "}", "\\toprule"]
     for number, group in enumerate(groups):
@@ -88,9 +88,9 @@ def csv_text(text: str) -> str:
     return f"'{plain}" if plain.lstrip().startswith(_FORMULA) else plain
 
 
-def _left(rows: Rows) -> list[bool]:
-    """Which columns hold anything but numbers."""
-    columns = zip(*rows, strict=True)
+def _left(head: Sequence[str], rows: Rows) -> list[bool]:
+    """Which columns hold anything but numbers; without rows, all do."""
+    columns = zip(*(rows or [head]), strict=True)
     return [not all(_NUMBER.fullmatch(cell) for cell in column) for column in columns]
 
 

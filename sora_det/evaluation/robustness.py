@@ -20,6 +20,7 @@ from .formats import bullets, percent
 from .layout import markdown, markdown_table, text_table
 from .protocol import Protocol, RunInfo
 from .strict_json import decode, parse
+from .table import NOTHING
 
 FORMAT = "sora_det.robustness"
 VERSION = 1
@@ -147,7 +148,9 @@ class RobustnessTable:
     def rpc(self, domain: str, metric: Metric = "coco_ap") -> float | None:
         """Relative performance under corruption, a fraction; None where P is 0 or missing."""
         clean, corrupted = self.score(domain, metric=metric), self.mpc(domain, metric)
-        return corrupted / clean if clean and corrupted is not None else None
+        if clean is None or clean < NOTHING or corrupted is None:
+            return None
+        return corrupted / clean
 
     def notes(self) -> tuple[str, ...]:
         """What a reader must know beside the numbers, one sentence each."""

@@ -21,6 +21,7 @@ FORMAT = "sora_det.domain_table"
 VERSION = 1
 
 _ABSENT = {"skip": "left out of its mean", "zero": "counted as 0"}
+NOTHING = 1e-9  # percent; what is below is nothing to divide by
 _WIDE = 5.0  # points; classes whose interval is wider to either side are named
 
 
@@ -88,10 +89,10 @@ class DomainTable:
         return difference(source, self.target_mean(metric))
 
     def relative_robustness(self, metric: Metric = "ap50") -> float | None:
-        """Target mean divided by source, a fraction; None if either is missing or source is 0."""
+        """Target mean divided by source, a fraction; None if one is missing or the source is 0."""
         source = self.source.metric(metric) if self.source else None
         target = self.target_mean(metric)
-        return None if target is None or not source else target / source
+        return None if target is None or not source or source < NOTHING else target / source
 
     def worst_target(self, metric: Metric = "ap50") -> DomainScore | None:
         """The target with the lowest score, the first of equals; None without any."""

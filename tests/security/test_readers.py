@@ -20,11 +20,14 @@ from sora_det.backbones.weights import read_state
 from sora_det.data.checks import Places, check_pixels
 from sora_det.engine.checkpoint import load_model, model_state, read_checkpoint
 from sora_det.engine.metrics import kept_lines
+from sora_det.evaluation import DomainTable
+from sora_det.evaluation.compare import by_method, compare
 from sora_det.evaluation.saved import read_domain, write_domain
 from sora_det.evaluation.strict_json import parse
 from sora_det.report.training import Training, read_training
 from tests.fuzz.weights import Detector, adapted, checkpoint
 from tests.tools.report_runs import domain_data, metrics_line
+from tests.tools.results import table
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -121,6 +124,20 @@ def test_iterations_that_are_no_numbers(tmp_path: Path, iteration: str) -> None:
     found = read_training(tmp_path)
     assert isinstance(found, Training)
     assert found.series["total_loss"][0] == [0.0, 40.0]
+
+
+def test_a_table_that_divides_by_next_to_nothing() -> None:
+    found = table(1e-320, 50.0, 60.0)
+    assert found.relative_robustness() is None
+    assert DomainTable.from_json(found.to_json()) == found
+    compare(by_method([found])).render("json")
+
+
+def test_a_table_without_splits() -> None:
+    found = table(40.0, 50.0, 60.0)
+    found = replace(found, protocol=replace(found.protocol, splits=()))
+    found = DomainTable.from_json(found.to_json())
+    assert "| domain | dataset | split file |" in found.to_markdown()
 
 
 @pytest.mark.parametrize(
