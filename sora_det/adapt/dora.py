@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .low_rank import Adapted, LowRankLinear
@@ -40,8 +39,10 @@ class DoRALinear(Adapted):
         yield "magnitude", self.magnitude
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (..., in) to (..., out)."""
-        return F.linear(x, self.weight.to(x.dtype), self.bias)
+        """Map (..., in) to (..., out) without ever building the effective weight's gradient."""
+        y = self.direction(x)
+        gain = self._gain().to(y.dtype)
+        return y * gain if self.bias is None else torch.addcmul(self.bias.to(y.dtype), y, gain)
 
     def _gain(self) -> Tensor:
         # A row of zeros has no direction: it stays at zero, instead of dividing by zero.

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .errors import AdaptationError
+from .fused import low_rank_linear
 
 
 class Split(NamedTuple):
@@ -170,12 +170,7 @@ class LowRankLinear(Adapted):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., in) to (..., out) without ever building the effective weight."""
-        y = F.linear(x, self.residual, self.bias)
-        h = F.linear(x, self.down.flatten(0, 1).to(x.dtype))  # (..., group * rank)
-        # A block-diagonal up matrix serves all groups with one product.
-        up = self.up[0] if self.groups == 1 else torch.block_diag(*self.up)  # (out, group * rank)
-        rows = y.reshape(-1, self.out_features), h.reshape(-1, up.shape[1])
-        return torch.addmm(*rows, up.to(x.dtype).t(), alpha=self.scale).view(y.shape)
+        return low_rank_linear(x, self.residual, self.bias, self.down, self.up, self.scale)
 
     def extra_repr(self) -> str:
         return (
