@@ -34,6 +34,8 @@ def vit(
     random_init: bool = False,
     patch_size: int | None = 16,
     img_size: int | Sequence[int] | None = None,
+    recompute_blocks: bool = False,
+    compile_blocks: bool = False,
     **timm_kwargs: Any,
 ) -> TimmViT:
     """Build a plain ViT of timm without a head, with its weights loaded.
@@ -51,6 +53,11 @@ def vit(
         img_size: height and width in pixels (or one number for both) for which the position
             embedding is stored; None keeps the grid of pretraining. Other sizes still work: it is
             then resized at run time.
+        recompute_blocks: keep only the input of a block for the backward pass and compute the block
+            again there (activation checkpointing): less memory, more time.
+        compile_blocks: compile the blocks with torch.compile, each kind once, when they are first
+            used; so they may be adapted before. Names and weights stay as they are, copies (such as
+            a merged network) are not compiled. Every further image size may compile once more.
         timm_kwargs: passed to `timm.create_model`.
 
     Returns:
@@ -80,6 +87,10 @@ def vit(
         if isinstance(module := getattr(net, part, None), nn.Module):
             module.requires_grad_(False)
     net.weights_source, net.random_init = source, random_init
+    net.set_grad_checkpointing(recompute_blocks)
+    if compile_blocks:
+        for block in net.blocks:
+            block.compile()
     return net
 
 

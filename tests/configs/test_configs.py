@@ -232,3 +232,14 @@ def test_override_through_a_list() -> None:
 def test_missing_file() -> None:
     with pytest.raises(FileNotFoundError, match=r"no config file nowhere\.py"):
         load_config("nowhere.py")
+
+
+@pytest.mark.parametrize("backbone", ["dinov2_large", "toy_vit", "vit_tiny"])
+def test_blocks_are_recomputed_and_compiled_by_one_line_each(backbone: str) -> None:
+    options = ("recompute_blocks", "compile_blocks")
+    cfg = LazyConfig.load(str(ROOT / "configs" / "common" / "backbones" / f"{backbone}.py"))
+    cfg = LazyConfig.apply_overrides(cfg, [f"backbone.net.{name}=true" for name in options])
+    cfg.backbone.net.update(depth=2, embed_dim=48, num_heads=3, random_init=True, img_size=64)
+    net = instantiate(cfg.backbone.net)
+    assert net.grad_checkpointing
+    assert all(block._compiled_call_impl is not None for block in net.blocks)

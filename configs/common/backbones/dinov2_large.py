@@ -10,6 +10,8 @@ backbone = L(ViTPyramid)(
         random_init=False,
         patch_size=16,
         img_size=1024,
+        recompute_blocks=False,  # in the backward pass: less memory, more time
+        compile_blocks=False,  # with torch.compile
     ),
     out_channels=256,
     blocks=None,

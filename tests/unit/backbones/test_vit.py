@@ -7,10 +7,11 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from sora_det.adapt import LowRankLinear, SoRA
+from sora_det.adapt import LowRankLinear, SoRA, merge
 from sora_det.backbones import ViTPyramid, adapted, vit
 from sora_det.backbones.timm_vit import block_maps, position_for
 
@@ -166,17 +167,44 @@ def test_maps_are_those_of_timm_at_the_stored_size() -> None:
         assert_close(got, expected)
 
 
-def test_blocks_may_be_recomputed_in_the_backward_pass() -> None:
+def block_gradients(**options: bool) -> dict[str, Tensor]:
+    """Adapt two blocks, the second of them alone, and return the gradients of what trains."""
     torch.manual_seed(0)
-    net = vit(AUGREG, random_init=True, img_size=32, **TINY)
-    images = torch.randn(1, 3, 32, 32)
-    gradients = []
-    for recompute in (False, True):
-        net.set_grad_checkpointing(recompute)
-        net.zero_grad()
-        block_maps(net, images, (1,))[0].square().sum().backward()
-        gradients.append(net.blocks[0].mlp.fc1.weight.grad.clone())
-    assert_close(gradients[0], gradients[1])
+    net = vit(AUGREG, random_init=True, img_size=32, **options, **TINY)
+    torch.manual_seed(0)
+    SoRA(rank=2, start_block=1)(net)
+    block_maps(net, torch.randn(1, 3, 32, 32), (1,))[0].square().sum().backward()
+    found = {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
+    assert all(name.startswith("blocks.1.") for name in found)
+    return found
+
+
+def test_blocks_may_be_recomputed_in_the_backward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    want = block_gradients()
+    calls = []
+    forward = Block.forward
+    monkeypatch.setattr(
+        Block, "forward", lambda self, x, *rest: calls.append(self) or forward(self, x, *rest)
+    )
+    assert_close(block_gradients(recompute_blocks=True), want)
+    assert len(calls) == 3  # the frozen one is not computed again
+
+
+def test_compiled_blocks_keep_names_and_copies_are_plain() -> None:
+    torch.manual_seed(0)
+    net = vit(AUGREG, random_init=True, img_size=32, compile_blocks=True, **TINY)
+    assert list(net.state_dict()) == list(vit(AUGREG, random_init=True, **TINY).state_dict())
+    adapted_net = SoRA(rank=2, start_block=1)(net)
+    assert all(block._compiled_call_impl is not None for block in adapted_net.blocks)
+    assert all(block._compiled_call_impl is None for block in merge(adapted_net).blocks)
+
+
+@pytest.mark.slow
+def test_compiled_blocks_give_the_same_gradients() -> None:
+    want = block_gradients()
+    assert_close(block_gradients(compile_blocks=True), want, rtol=1e-4, atol=1e-5)
+    both = block_gradients(compile_blocks=True, recompute_blocks=True)
+    assert_close(both, want, rtol=1e-4, atol=1e-5)
 
 
 def test_weights_are_loaded_before_they_are_decomposed(file: str) -> None:
