@@ -4,7 +4,8 @@
     python scripts/benchmark.py decompose [--repetitions 5] [--threads 2] [--json FILE]
 
 Suites: decompose (the weights' minor components), adapter-io (files of adapters), checkpoint
-(those of a training), evaluation (average precision; five repetitions take some five minutes).
+(those of a training), evaluation (average precision; five repetitions take some five minutes),
+layer (one adapted layer's training step; ten minutes), train (a backbone's; an hour).
 
 Ratios mean something on a busy machine as well; times do not.  Needs the extra `dev`.
 """
@@ -23,13 +24,17 @@ from scripts.benchmarks.adapter_io import adapter_io
 from scripts.benchmarks.checkpoint import checkpoint
 from scripts.benchmarks.decompose import decompose
 from scripts.benchmarks.evaluation import evaluation
+from scripts.benchmarks.layer import layer
 from scripts.benchmarks.results import Result
+from scripts.benchmarks.train import train
 
 SUITES: dict[str, Callable[[int], Result]] = {
     "decompose": decompose,
     "adapter-io": adapter_io,
     "checkpoint": checkpoint,
     "evaluation": evaluation,
+    "layer": layer,
+    "train": train,
 }
 
 

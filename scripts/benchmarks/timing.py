@@ -12,6 +12,7 @@ import torch
 from tqdm import tqdm
 
 Task = Callable[[], object]
+Clock = Callable[[], float]
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,11 @@ class Ratio:
 
 
 def in_turns(
-    tasks: Mapping[str, Task], repetitions: int, *, before: Task | None = None
+    tasks: Mapping[str, Task],
+    repetitions: int,
+    *,
+    before: Task | None = None,
+    clock: Clock = time.perf_counter,
 ) -> list[Timing]:
     """Time every task `repetitions` times, one after the other, so that all meet the same machine.
 
@@ -51,6 +56,7 @@ def in_turns(
         tasks: by name. Each is called once before, which is not counted.
         repetitions: at least 1.
         before: called before each task, not timed.
+        clock: returns seconds.
     """
     if repetitions < 1:
         raise ValueError(f"at least 1 repetition is needed, got {repetitions}")
@@ -61,20 +67,30 @@ def in_turns(
             for name, task in tasks.items():
                 if before is not None:
                     before()
-                seconds = _seconds(task)
+                seconds = _seconds(task, clock)
                 if turn:
                     found[name].append(seconds)
                 bar.update()
     return [Timing(name, tuple(seconds)) for name, seconds in found.items()]
 
 
-def _seconds(task: Task) -> float:
+def step_clock() -> Clock:
+    """Return the clock for work of this process alone, without files and other processes.
+
+    One thread's work on the CPU is measured by processor time: it does not count what the machine
+    does for others meanwhile.
+    """
+    alone = torch.get_num_threads() == 1 and not torch.cuda.is_available()
+    return time.process_time if alone else time.perf_counter
+
+
+def _seconds(task: Task, clock: Clock) -> float:
     gc.collect()
-    start = time.perf_counter()
+    start = clock()
     task()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def ratio(of: Timing, to: Timing) -> Ratio:

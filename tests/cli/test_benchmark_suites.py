@@ -2,14 +2,20 @@
 
 import json
 import math
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from scripts.benchmarks.adapter_io import adapter_io
 from scripts.benchmarks.decompose import decompose
+from scripts.benchmarks.layer import layer
+from scripts.benchmarks.memory import kept_bytes, peak_bytes
 from scripts.benchmarks.results import Result
 from scripts.benchmarks.timing import Ratio, Timing, in_turns, ratio
+from scripts.benchmarks.train import CASES, Case, flops_ratio, train
 from tests.tools.process import ROOT, Started
 
 
@@ -57,6 +63,80 @@ def test_adapter_io() -> None:
     written = json.loads(result.to_json())
     assert written["suite"] == "adapter-io"
     assert all(len(timing["seconds"]) == 1 for timing in written["timings"])
+
+
+def test_kept_bytes_count_memory_once() -> None:
+    x = torch.randn(5, 8, requires_grad=True)
+    net = torch.nn.Linear(8, 4)
+    assert kept_bytes(net, lambda: net(x)) == 5 * 8 * 4
+    assert kept_bytes(net, lambda: x[:2].square().sum() + x[2:].square().sum()) == 5 * 8 * 4
+    with torch.no_grad():
+        assert kept_bytes(net, lambda: net(x)) == 0
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="read from /proc")
+def test_peak_bytes_see_what_is_freed_again() -> None:
+    count = 50_000_000
+    peak = peak_bytes(lambda: torch.ones(count, dtype=torch.uint8).max())
+    assert peak is not None
+    assert 0.9 * count < peak < 2 * count
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_layer() -> None:
+    result = layer(1, widths=(16,), tokens=(1024,), names=("qkv", "fc1"))
+    precisions = 1 if torch.cuda.is_available() else 2
+    assert len(result.timings) == precisions * 2 * 6
+    assert all(timing.median > 0 for timing in result.timings)
+    for name, value in result.facts.items():
+        if "difference" in name:
+            assert float(value) < (1e-5 if "fp32" in name else 0.05), name
+    # 6 products with a thin matrix of 16 columns for 2 with the whole one, q, k and v apart
+    assert facts(result, "16 fc1, 1,024 tokens, bf16: floor") == [
+        f"{1 + 6 * 16 * 5 / 4 / 64:.3f} of frozen"
+    ]
+    assert "16 qkv, 1,024 tokens, bf16: ours / floor = " in result.to_text()
+
+
+TINY = Case("tiny", "vit_tiny_patch16_224", depth=3, side=32, precision="bf16")
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_train() -> None:
+    result = train(1, cases=[TINY], ways=["full", "peft", "ours", "ours recomputed"])
+    names = [timing.name.removeprefix(f"{TINY}: ") for timing in result.timings]
+    assert names == ["full", "peft", "ours", "ours recomputed", "AdamW alone, full",
+                     "AdamW alone, ours"]  # fmt: skip
+    assert all(timing.median > 0 for timing in result.timings)
+    assert [ratio.to for ratio in result.ratios] == [
+        "full", f"{flops_ratio(TINY):.3f} full", "peft", "ours"
+    ]  # fmt: skip
+    full, ours = (
+        float(facts(result, f"{TINY}: kept for the backward pass, {name}")[0].split()[0])
+        for name in ("full", "ours")
+    )
+    assert 0 < ours < full
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
+def test_train_compiled() -> None:
+    result = train(1, cases=[TINY])
+    assert "ours compiled / ours = " in result.to_text()
+
+
+def test_flops_ratio() -> None:
+    found = {(case.name, case.side): flops_ratio(case) for case in CASES}
+    assert found["ViT-B", 512] == pytest.approx(0.607, abs=1e-3)
+    assert found["ViT-B", 1024] == pytest.approx(0.667, abs=1e-3)
 
 
 @pytest.mark.parametrize("arguments", [("layers",), ("decompose", "--repetitions", "0")])
