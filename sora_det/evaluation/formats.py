@@ -6,28 +6,46 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..untrusted.text import shown
 from .layout import csv_text, latex_table, markdown, markdown_table, text_table
-from .scores import LRP, METRICS, DomainScore, Interval, difference, mean
+from .scores import LRP, METRICS, DomainScore, Interval, difference, mean, share
 
 if TYPE_CHECKING:
     from .table import DomainTable
 
 CSV_HEAD = ("domain", "role", "class", "metric", "value", "low", "high", "boxes")
+HEADS = {
+    "coco_ap": "AP",
+    "coco_ap50": "AP.50",
+    "coco_ap75": "AP.75",
+    "coco_small": "small",
+    "coco_medium": "medium",
+    "coco_large": "large",
+}
+
+
+class Further(NamedTuple):
+    """A table beside the main one."""
+
+    title: str
+    head: list[str]
+    rows: list[list[str]]
+    below: list[list[str]]
 
 
 def as_text(table: DomainTable) -> str:
-    head, rows, below = cells(table, intervals=True)
-    notes = map(shown, table.notes())
-    return "\n".join([shown(title(table)), text_table(head, rows, below), *notes]) + "\n"
+    lines = [shown(title(table)), text_table(*cells(table))]
+    for part in further(table):
+        lines += [part.title, text_table(*part[1:])]
+    return "\n".join([*lines, *map(shown, table.notes())]) + "\n"
 
 
 def as_latex(table: DomainTable) -> str:
-    head, rows, below = cells(table, intervals=False)
     notes = "".join(f"% {shown(line)}\n" for line in (title(table) + ".", *table.notes()))
-    return notes + latex_table(head, rows, below)
+    more = (f"\n% {part.title}\n{latex_table(*part[1:])}" for part in further(table))
+    return notes + latex_table(*cells(table)) + "".join(more)
 
 
 def as_csv(table: DomainTable) -> str:
@@ -49,22 +67,18 @@ def as_csv(table: DomainTable) -> str:
         for name, value in (*_errors(score.lrp), ("d_ece", score.d_ece)):
             if value is not None:
                 writer.writerow([*start, "", name, *_value(value), score.boxes])
-    if table.targets:
-        value = _value(table.target_mean(), table.target_interval)
-        writer.writerow(["target mean", "", "", "ap50", *value, ""])
+    writer.writerows(_summary(table))
     return out.getvalue()
 
 
 def as_markdown(table: DomainTable) -> str:
     protocol, run = table.protocol, table.run
     lines = [f"# Results on {markdown(table.benchmark)}", "", markdown(title(table)) + ".", ""]
-    lines += [markdown_table(*cells(table, intervals=True)), ""]
+    lines += [markdown_table(*cells(table)), ""]
     notes = table.notes()
     lines += [f"- {markdown(note)}" for note in notes] + ([""] if notes else [])
-    names = [metric for metric in METRICS if metric != "ap50"]
-    rows = [[s.domain, *(percent(getattr(s, m)) for m in names)] for s in table.scores]
-    heads = ["domain", *(m.removeprefix("coco_") for m in names)]
-    lines += ["## COCO scores", "", markdown_table(heads, rows), "", *_extras(table)]
+    for part in further(table):
+        lines += [f"## {part.title}", "", markdown_table(*part[1:]), ""]
     rows = [[s.domain, *(str(c.boxes) for c in s.classes), str(s.ignored)] for s in table.scores]
     lines += ["## Ground-truth boxes", ""]
     lines += [markdown_table(["domain", *protocol.classes, "ignored"], rows), ""]
@@ -95,30 +109,62 @@ def title(table: DomainTable) -> str:
     )
 
 
-def cells(
-    table: DomainTable, *, intervals: bool
-) -> tuple[list[str], list[list[str]], list[list[str]]]:
+def cells(table: DomainTable) -> tuple[list[str], list[list[str]], list[list[str]]]:
     """Headings, the rows of the domains, and the rows below the line (none without targets)."""
     head = ["domain", "role", "images", "boxes", *table.protocol.classes, "AP50", "AP"]
     rows = []
     for score in table.scores:
         values = map(percent, _values(score))
         rows.append([score.domain, score.role, str(score.images), str(score.boxes), *values])
-        if intervals and table.bootstrap:
+        if table.bootstrap:
             ends = [*(c.interval for c in score.classes), score.interval]
             rows.append(["", "", "", "", *map(_half, ends), ""])
-    below: list[list[str]] = []
-    if table.targets:
-        means = [mean(column) for column in zip(*map(_values, table.targets), strict=True)]
-        below.append(["target mean", "", "", "", *map(percent, means)])
-        if intervals and table.bootstrap:
-            gap = [""] * len(table.protocol.classes)
-            below.append(["", "", "", "", *gap, _half(table.target_interval), ""])
-        if table.source:
-            pairs = zip(_values(table.source), means, strict=True)
-            drops = [difference(one, other) for one, other in pairs]
-            below.append(["drop from source", "", "", "", *map(percent, drops)])
-    return head, rows, below
+    return head, rows, _below(table)
+
+
+def _below(table: DomainTable) -> list[list[str]]:
+    if not table.targets:
+        return []
+    means = [mean(column) for column in zip(*map(_values, table.targets), strict=True)]
+    rows = [["target mean", "", "", "", *map(percent, means)]]
+    if table.bootstrap:
+        gap = [""] * len(table.protocol.classes)
+        rows.append(["", "", "", "", *gap, _half(table.target_interval), ""])
+    if worst := table.worst_target():
+        rows.append(["worst target", worst.domain, "", "", *map(percent, _values(worst))])
+    if table.source:
+        pairs = list(zip(_values(table.source), means, strict=True))
+        drops = [difference(source, target) for source, target in pairs]
+        kept = [share(target, source) for source, target in pairs]
+        rows.append(["drop from source", "", "", "", *map(percent, drops)])
+        rows.append(["relative robustness", "", "", "", *map(percent, kept)])
+    return rows
+
+
+def further(table: DomainTable) -> list[Further]:
+    """COCO's scores, and what is only there if asked for."""
+    heads = ["domain", *HEADS.values()]
+    rows = [[s.domain, *(percent(getattr(s, m)) for m in HEADS)] for s in table.scores]
+    means = [mean(getattr(s, m) for s in table.targets) for m in HEADS]
+    below = [["target mean", *map(percent, means)]] if table.targets else []
+    parts = [Further("COCO scores, AP at two overlaps and by size of box", heads, rows, below)]
+    if any(score.lrp for score in table.scores):
+        heads = ["domain", *table.protocol.classes, "mean", "localisation", "FP", "FN"]
+        rows = [
+            [
+                s.domain,
+                *(percent(c.lrp.error if c.lrp else None) for c in s.classes),
+                *(percent(getattr(s.lrp, f.name, None)) for f in fields(LRP)),
+            ]
+            for s in table.scores
+        ]
+        words = "Localisation-recall-precision error, lower is better"
+        parts.append(Further(words, heads, rows, []))
+    if any(score.d_ece is not None for score in table.scores):
+        rows = [[s.domain, percent(s.d_ece)] for s in table.scores]
+        words = "Calibration error of the scores (D-ECE), lower is better"
+        parts.append(Further(words, ["domain", "D-ECE"], rows, []))
+    return parts
 
 
 def percent(value: float | None) -> str:
@@ -136,28 +182,6 @@ def bullets(values: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _extras(table: DomainTable) -> list[str]:
-    """Scores that are only there if asked for."""
-    lines = []
-    if any(score.lrp for score in table.scores):
-        heads = ["domain", *table.protocol.classes, "mean", "localisation", "FP", "FN"]
-        rows = [
-            [
-                s.domain,
-                *(percent(c.lrp.error if c.lrp else None) for c in s.classes),
-                *(percent(getattr(s.lrp, f.name, None)) for f in fields(LRP)),
-            ]
-            for s in table.scores
-        ]
-        lines += ["## Localisation-recall-precision error, lower is better", ""]
-        lines += [markdown_table(heads, rows), ""]
-    if any(score.d_ece is not None for score in table.scores):
-        rows = [[s.domain, percent(s.d_ece)] for s in table.scores]
-        lines += ["## Calibration error of the scores (D-ECE), lower is better", ""]
-        lines += [markdown_table(["domain", "D-ECE"], rows), ""]
-    return lines
-
-
 def _values(score: DomainScore) -> list[float | None]:
     return [*(c.ap50 for c in score.classes), score.ap50, score.coco_ap]
 
@@ -168,6 +192,23 @@ def _half(interval: Interval | None) -> str:
 
 def _errors(lrp: LRP | None) -> Iterable[tuple[str, float | None]]:
     return [(f"lrp_{name}", value) for name, value in asdict(lrp).items()] if lrp else []
+
+
+def _summary(table: DomainTable) -> Iterable[Sequence[object]]:
+    """Lines of CSV on all targets together; the worst one is named in place of a role."""
+    if not table.targets:
+        return
+    for metric in METRICS:
+        interval = table.target_interval if metric == "ap50" else None
+        yield ["target mean", "", "", metric, *_value(table.target_mean(metric), interval), ""]
+    if worst := table.worst_target():
+        value = _value(worst.ap50, worst.interval)
+        yield ["worst target", csv_text(worst.domain), "", "ap50", *value, worst.boxes]
+    if table.source:
+        for metric in METRICS:
+            yield ["drop from source", "", "", metric, *_value(table.drop(metric)), ""]
+            kept = share(table.target_mean(metric), table.source.metric(metric))
+            yield ["relative robustness", "", "", metric, *_value(kept), ""]
 
 
 def _value(value: float | None, interval: Interval | None = None) -> Sequence[object]:

@@ -19,8 +19,8 @@ from ..untrusted.text import shown
 from .formats import bullets, percent
 from .layout import markdown, markdown_table, text_table
 from .protocol import Protocol, RunInfo
+from .scores import NOTHING
 from .strict_json import decode, parse
-from .table import NOTHING
 
 FORMAT = "sora_det.robustness"
 VERSION = 1

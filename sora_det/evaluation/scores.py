@@ -9,7 +9,8 @@ from typing import Literal, get_args
 Metric = Literal[
     "ap50", "coco_ap", "coco_ap50", "coco_ap75", "coco_small", "coco_medium", "coco_large"
 ]
-METRICS: tuple[str, ...] = get_args(Metric)
+METRICS: tuple[Metric, ...] = get_args(Metric)
+NOTHING = 1e-9  # percent; what is below is nothing to divide by
 
 
 @dataclass(frozen=True)
@@ -157,3 +158,8 @@ def mean(values: Iterable[float | None]) -> float | None:
 def difference(a: float | None, b: float | None) -> float | None:
     """a - b, None if either is missing."""
     return None if a is None or b is None else a - b
+
+
+def share(part: float | None, whole: float | None) -> float | None:
+    """`part` in percent of `whole`, None if either is missing or `whole` is nothing."""
+    return None if part is None or whole is None or whole < NOTHING else 100.0 * part / whole

@@ -14,14 +14,13 @@ from pathlib import Path
 
 from . import formats
 from .protocol import Protocol, RunInfo
-from .scores import METRICS, Bootstrap, DomainScore, Interval, Metric, difference, mean
+from .scores import METRICS, NOTHING, Bootstrap, DomainScore, Interval, Metric, difference, mean
 from .strict_json import decode, parse
 
 FORMAT = "sora_det.domain_table"
 VERSION = 1
 
 _ABSENT = {"skip": "left out of its mean", "zero": "counted as 0"}
-NOTHING = 1e-9  # percent; what is below is nothing to divide by
 _WIDE = 5.0  # points; classes whose interval is wider to either side are named
 
 

@@ -32,7 +32,7 @@ HEADS = {
 def domains_section(runs: Sequence[Run]) -> Markup:
     """Return the table of domains, of every run."""
     several = len(runs) > 1
-    metrics: list[Metric] = [m for m in METRICS]  # type: ignore[misc]
+    metrics = list(METRICS)
     lrp = any(s.lrp for run in runs for s in run.table.scores)
     d_ece = any(s.d_ece is not None for run in runs for s in run.table.scores)
     columns = [Column("domain", number=False)]

@@ -103,7 +103,7 @@ def test_training(trained: OnTerminal) -> None:
     table = DomainTable.from_json(trained.results)
     assert (table.run.config, table.run.seed, table.run.iteration) == ("toy_sora_frcnn", 3, 2)
     assert len(table.scores) == 5
-    assert re.search(r"\ntarget mean .*\r\n.*±.*\r\ndrop from source", trained.shown)
+    assert re.search(r"\ntarget mean .*\r\n.*±.*\r\nworst target ", trained.shown)
     assert "parameters train (" in trained.shown
 
 

@@ -90,16 +90,28 @@ def test_without_the_source_there_is_no_drop() -> None:
 
 TEXT = """\
 toy: AP50 per class and mean (VOC, 11 points, IoU >= 0.5) and COCO AP, in percent
----------------------------------------------------------------
-domain            role    images  boxes   bus   car  AP50    AP
----------------------------------------------------------------
-clear             source      10     23  60.0  80.0  70.0  35.0
-fog               target      10     23  30.0  50.0  40.0  20.0
-night             target      10     20     -  20.0  20.0  10.0
----------------------------------------------------------------
-target mean                              30.0  35.0  30.0  15.0
-drop from source                         30.0  45.0  40.0  20.0
----------------------------------------------------------------
+------------------------------------------------------------------
+domain               role    images  boxes   bus   car  AP50    AP
+------------------------------------------------------------------
+clear                source      10     23  60.0  80.0  70.0  35.0
+fog                  target      10     23  30.0  50.0  40.0  20.0
+night                target      10     20     -  20.0  20.0  10.0
+------------------------------------------------------------------
+target mean                                 30.0  35.0  30.0  15.0
+worst target         night                     -  20.0  20.0  10.0
+drop from source                            30.0  45.0  40.0  20.0
+relative robustness                         50.0  43.8  42.9  42.9
+------------------------------------------------------------------
+COCO scores, AP at two overlaps and by size of box
+-----------------------------------------------------
+domain         AP  AP.50  AP.75  small  medium  large
+-----------------------------------------------------
+clear        35.0   70.0   12.5    0.0    30.0      -
+fog          20.0   40.0   12.5    0.0    30.0      -
+night        10.0   20.0   12.5    0.0    30.0      -
+-----------------------------------------------------
+target mean  15.0   30.0   12.5    0.0    30.0      -
+-----------------------------------------------------
 The backbone started from random numbers, not from pretrained weights.
 night has no ground truth for bus: left out of its mean.
 """
@@ -116,6 +128,9 @@ def test_markdown_has_all_that_results_stand_on() -> None:
         "| **drop from source** | | | | **30.0** | **45.0** | **40.0** | **20.0** |",
         "| night | 10.0 | 20.0 | 12.5 | 0.0 | 30.0 | - |",
         "| clear | toy/clear/test | test.txt | abababababab | cdcdcdcdcdcd | 10 |",
+        "| **target mean** | **15.0** | **30.0** | **12.5** | **0.0** | **30.0** | **-** |",
+        "| **worst target** | **night** | | | **-** | **20.0** | **20.0** | **10.0** |",
+        "| **relative robustness** | | | | **50.0** | **43.8** | **42.9** | **42.9** |",
         "| fog | 3 | 20 | 1 |",
         "- interpolation: 11point",
         "- seed: 1",
@@ -124,8 +139,15 @@ def test_markdown_has_all_that_results_stand_on() -> None:
 
 
 def test_a_tiny_gain_is_not_minus_zero() -> None:
-    drop = table_of(SOURCE, score("fog", "target", 60.01, 80.01)).to_text().splitlines()[-2]
+    text = table_of(SOURCE, score("fog", "target", 60.01, 80.01)).to_text()
+    (drop,) = (line for line in text.splitlines() if line.startswith("drop"))
     assert drop.split() == ["drop", "from", "source", "0.0", "0.0", "0.0", "0.0"]
+
+
+def test_nothing_is_divided_by_nothing() -> None:
+    text = table_of(score("clear", "source", 0.0, 80.0), FOG).to_text()
+    (kept,) = (line for line in text.splitlines() if line.startswith("relative robustness"))
+    assert kept.split()[2:] == ["-", "62.5", "100.0", "100.0"]
 
 
 def test_a_bar_in_a_name_does_not_break_markdown() -> None:
@@ -288,6 +310,15 @@ def test_extras_survive_json() -> None:
     assert DomainTable.from_json(with_extras().to_json()) == with_extras()
 
 
+def test_extras_in_text() -> None:
+    lines = [" ".join(line.split()) for line in with_extras().to_text().splitlines()]
+    assert lines.count("domain bus car mean localisation FP FN") == 1
+    assert "clear 60.0 60.0 60.0 25.0 - 40.0" in lines
+    assert "clear 3.2" in lines
+    assert "Localisation-recall-precision error, lower is better" in lines
+    assert "lower is better" not in FULL.to_text()
+
+
 def test_extras_in_markdown() -> None:
     lines = [" ".join(line.split()) for line in with_extras().to_markdown().splitlines()]
     assert "| clear | 60.0 | 60.0 | 60.0 | 25.0 | - | 40.0 |" in lines
@@ -305,6 +336,11 @@ def test_csv_holds_every_score_in_full() -> None:
     assert found["clear", "bus", "lrp_false_positives"]["value"] == ""
     assert found["fog", "", "coco_large"]["value"] == ""
     assert found["target mean", "", "ap50"]["high"] == "45.0"
+    assert found["target mean", "", "coco_ap75"]["value"] == "12.5"
+    assert found["drop from source", "", "ap50"]["value"] == "30.0"
+    assert found["relative robustness", "", "coco_ap"]["value"] == str(100 * 20 / 35)
+    worst = found["worst target", "", "ap50"]
+    assert (worst["value"], worst["low"], worst["role"]) == ("40.0", "35.0", "fog")
     assert len(found) == len(rows)
 
 
@@ -314,7 +350,16 @@ def test_latex_is_a_tabular() -> None:
     assert text.startswith("% toy: AP50")
     assert "\\begin{tabular}{llrrrrrr}\n\\toprule\n" in text
     assert "fog\\_50\\% & target & 10 & 23 & 30.0 & 50.0 & 40.0 & 20.0 \\\\\n" in text
+    assert "worst target & fog\\_50\\% &  &  & 30.0 & 50.0 & 40.0 & 20.0 \\\\\n" in text
+    assert "% COCO scores, AP at two overlaps and by size of box\n\\begin{tabular}{lrrrrrr}" in text
     assert text.endswith("\\bottomrule\n\\end{tabular}\n")
+
+
+def test_latex_has_the_intervals() -> None:
+    text = with_extras().to_latex()
+    assert " &  &  &  & $\\pm$17.5 & $\\pm$1.5 & $\\pm$7.5 &  \\\\\n" in text
+    assert "% clear: 7 of 30 boxes are left out" in text
+    assert "{lrrrrrr}\n\\toprule\ndomain & bus & car & mean & localisation & FP & FN" in text
 
 
 def test_negative_limits_are_refused() -> None:
