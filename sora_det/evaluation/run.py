@@ -24,7 +24,7 @@ from ..data.benchmark import Benchmark
 from .collect import Collector, Found, merge
 from .protocol import Protocol, RunInfo, SplitInfo
 from .saved import write_domain
-from .scores import DomainScore
+from .scores import DomainScore, Remark
 from .scoring import Extras, ScoredDomain, make_table, score_domain, voc_protocol
 from .share import on_main_process
 from .table import DomainTable
@@ -141,12 +141,21 @@ def _score(
             f"{int((~finite).sum())} of {len(detections)} detections on domain {domain!r} have "
             "scores or boxes that are not finite; has the training diverged?"
         )
+    strange = detections.score[(detections.score < 0) | (detections.score > 1)]
+    if len(strange):
+        raise ValueError(
+            f"{len(strange)} of {len(detections)} detections on domain {domain!r} have a score "
+            f"that is not between 0 and 1: {strange[0]:g} for one"
+        )
     # A model sees padding as image; what lies there is cut off, as Detectron2 does at the border.
     limit = np.tile(truth.size[detections.image], 2).astype(np.float32)  # (N, 4)
-    data = truth.with_detections(replace(detections, box=np.clip(detections.box, 0.0, limit)))
+    box = np.clip(detections.box, 0.0, limit)
+    empty = int((box[:, 2:] <= box[:, :2]).any(axis=1).sum())
+    remarks = [Remark("boxes have no area within their image and count as wrong", empty)]
+    data = truth.with_detections(replace(detections, box=box))
     if output_dir is not None:
         write_domain(data, output_dir)
-    return score_domain(data, min_side=min_side, extras=extras)
+    return score_domain(data, min_side=min_side, extras=extras, remarks=remarks if empty else ())
 
 
 def _chosen(benchmark: Benchmark, domains: str | Sequence[str], split: str) -> list[str]:

@@ -1,6 +1,8 @@
 import hashlib
 import json
 import logging
+import pickle
+import pickletools
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,8 +17,10 @@ from torch import nn
 
 from sora_det.data import Benchmark
 from sora_det.evaluation import DomainTable, RunInfo
+from sora_det.evaluation import run as run_module
 from sora_det.evaluation.run import evaluate
 from sora_det.evaluation.saved import read_domains
+from sora_det.evaluation.scores import Remark
 from sora_det.evaluation.scoring import score_domain
 
 
@@ -249,6 +253,21 @@ def test_boxes_end_at_the_border_of_the_image(benchmark_: Benchmark) -> None:
     assert score.classes[0].ap50 == 100.0
 
 
+def test_boxes_without_an_area_are_counted_in_the_result(benchmark_: Benchmark) -> None:
+    def spoil(found: Instances, _: str) -> Instances:
+        odd = Instances(found.image_size)
+        outside, inverted = [300.0, 10.0, 320.0, 30.0], [50.0, 10.0, 40.0, 30.0]
+        odd.pred_boxes = Boxes(torch.tensor([outside, inverted]))
+        odd.scores, odd.pred_classes = torch.tensor([0.9, 0.9]), torch.tensor([1, 1])
+        return Instances.cat([found, odd])
+
+    table = table_of(benchmark_, spoil, domains="source")
+    what = "boxes have no area within their image and count as wrong"
+    assert table.scores[0].remarks == (Remark(what, 14),)
+    assert f"clear: 14 {what}." in table.notes()
+    assert table_of(benchmark_, domains="source").scores[0].remarks == ()
+
+
 Batches = Iterator[list[dict[str, Any]]]
 
 
@@ -284,6 +303,10 @@ def test_bad_detections_are_refused(benchmark_: Benchmark) -> None:
         found.pred_boxes.tensor[0, 2] = float("inf")
         return found
 
+    def logit(found: Instances, _: str) -> Instances:
+        found.scores[0] = 1.5
+        return found
+
     def wrong_class(found: Instances, _: str) -> Instances:
         found.pred_classes[0] = 3
         return found
@@ -294,6 +317,7 @@ def test_bad_detections_are_refused(benchmark_: Benchmark) -> None:
     cases = [
         (nan_score, "7 of 25 detections on domain 'clear' have scores or boxes that are not"),
         (infinite_box, "not finite; has the training diverged"),
+        (logit, "7 of 25 detections on domain 'clear' have a score that is not between 0 and 1: 1"),
         (wrong_class, r"detections of domain .clear.: label must be 0..2, got 0..3"),
         (wrong_size, r"in pixels of its original size \(height, width\) \(120, 200\), got \(60, 1"),
     ]
@@ -310,6 +334,25 @@ def test_a_broken_domain_is_found_before_any_inference(benchmark_: Benchmark) ->
 
     with pytest.raises(FileNotFoundError, match="no split file"):
         evaluate(nn.Identity(), benchmark_, loader=never)
+
+
+def test_processes_send_arrays_and_nothing_for_each_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = []
+    gather = run_module.comm.gather
+
+    def spy(data: Any, dst: int) -> Any:
+        sent.append(pickle.dumps(data))
+        return gather(data, dst)
+
+    monkeypatch.setattr(run_module.comm, "gather", spy)
+    for images in (10, 90):  # few enough that no length needs a longer code
+        domains = {"clear": images, "fog": 1}
+        table_of(write_benchmark(tmp_path / str(images), domains), domains="source")
+    few, many = ([code.name for code, *_ in pickletools.genops(found)] for found in sent)
+    assert len(few) == len(many)
+    assert len(sent[1]) > 4 * len(sent[0])  # their numbers are in it
 
 
 def test_half_precision_detections_are_accepted(benchmark_: Benchmark) -> None:
