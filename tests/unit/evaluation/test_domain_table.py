@@ -306,6 +306,14 @@ def test_what_moves_scores_is_said_beside_them() -> None:
     assert "boxes with a side below 32 pixels left out" in with_extras().to_text().splitlines()[0]
 
 
+@pytest.mark.parametrize(("boxes", "named"), [(19, True), (20, False)])
+def test_an_interval_of_nothing_does_not_make_few_boxes_certain(boxes: int, named: bool) -> None:
+    bus = ClassScore("bus", boxes, 100.0, Interval(100.0, 100.0))
+    table = table_of(replace(SOURCE, classes=(bus, SOURCE.classes[1])))
+    note = f"clear: uncertain by more than ±5: bus ({boxes} boxes)."
+    assert (note in table.notes()) == named
+
+
 def test_extras_survive_json() -> None:
     assert DomainTable.from_json(with_extras().to_json()) == with_extras()
 
