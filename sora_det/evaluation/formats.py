@@ -15,6 +15,7 @@ from .scores import LRP, METRICS, DomainScore, Interval, difference, mean, share
 if TYPE_CHECKING:
     from .table import DomainTable
 
+TARGET_MEAN = "target mean"
 CSV_HEAD = ("domain", "role", "class", "metric", "value", "low", "high", "boxes")
 HEADS = {
     "coco_ap": "AP",
@@ -24,6 +25,14 @@ HEADS = {
     "coco_medium": "medium",
     "coco_large": "large",
 }
+
+
+class Summary(NamedTuple):
+    """A row below the domains: AP50 of every class, its mean over classes, and COCO AP."""
+
+    name: str
+    domain: str
+    values: list[float | None]
 
 
 class Further(NamedTuple):
@@ -122,22 +131,29 @@ def cells(table: DomainTable) -> tuple[list[str], list[list[str]], list[list[str
     return head, rows, _below(table)
 
 
-def _below(table: DomainTable) -> list[list[str]]:
+def summary(table: DomainTable) -> list[Summary]:
+    """The targets together and against the source, none without targets."""
     if not table.targets:
         return []
     means = [mean(column) for column in zip(*map(_values, table.targets), strict=True)]
-    rows = [["target mean", "", "", "", *map(percent, means)]]
-    if table.bootstrap:
-        gap = [""] * len(table.protocol.classes)
-        rows.append(["", "", "", "", *gap, _half(table.target_interval), ""])
+    rows = [Summary(TARGET_MEAN, "", means)]
     if worst := table.worst_target():
-        rows.append(["worst target", worst.domain, "", "", *map(percent, _values(worst))])
+        rows.append(Summary("worst target", worst.domain, _values(worst)))
     if table.source:
         pairs = list(zip(_values(table.source), means, strict=True))
         drops = [difference(source, target) for source, target in pairs]
         kept = [share(target, source) for source, target in pairs]
-        rows.append(["drop from source", "", "", "", *map(percent, drops)])
-        rows.append(["relative robustness", "", "", "", *map(percent, kept)])
+        rows += [Summary("drop from source", "", drops), Summary("relative robustness", "", kept)]
+    return rows
+
+
+def _below(table: DomainTable) -> list[list[str]]:
+    rows = []
+    for row in summary(table):
+        rows.append([row.name, row.domain, "", "", *map(percent, row.values)])
+        if table.bootstrap and row.name == TARGET_MEAN:
+            gap = [""] * len(table.protocol.classes)
+            rows.append(["", "", "", "", *gap, _half(table.target_interval), ""])
     return rows
 
 
@@ -146,7 +162,7 @@ def further(table: DomainTable) -> list[Further]:
     heads = ["domain", *HEADS.values()]
     rows = [[s.domain, *(percent(getattr(s, m)) for m in HEADS)] for s in table.scores]
     means = [mean(getattr(s, m) for s in table.targets) for m in HEADS]
-    below = [["target mean", *map(percent, means)]] if table.targets else []
+    below = [[TARGET_MEAN, *map(percent, means)]] if table.targets else []
     parts = [Further("COCO scores, AP at two overlaps and by size of box", heads, rows, below)]
     if any(score.lrp for score in table.scores):
         heads = ["domain", *table.protocol.classes, "mean", "localisation", "FP", "FN"]
@@ -200,7 +216,7 @@ def _summary(table: DomainTable) -> Iterable[Sequence[object]]:
         return
     for metric in METRICS:
         interval = table.target_interval if metric == "ap50" else None
-        yield ["target mean", "", "", metric, *_value(table.target_mean(metric), interval), ""]
+        yield [TARGET_MEAN, "", "", metric, *_value(table.target_mean(metric), interval), ""]
     if worst := table.worst_target():
         value = _value(worst.ap50, worst.interval)
         yield ["worst target", csv_text(worst.domain), "", "ap50", *value, worst.boxes]

@@ -77,6 +77,15 @@ class ClassScore:
     interval: Interval | None = None
     lrp: LRP | None = None
 
+    @property
+    def doubt(self) -> float | None:
+        """Points to either side, None without an interval: half of it, or what one box is worth.
+
+        Draws that score alike, as where every box is found, make an interval of nothing; with few
+        boxes that is no certainty.
+        """
+        return max(self.interval.half, 100.0 / max(self.boxes, 1)) if self.interval else None
+
 
 @dataclass(frozen=True)
 class Remark:

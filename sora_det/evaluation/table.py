@@ -21,7 +21,7 @@ FORMAT = "sora_det.domain_table"
 VERSION = 1
 
 _ABSENT = {"skip": "left out of its mean", "zero": "counted as 0"}
-_WIDE = 5.0  # points; classes are named whose interval is wider to either side
+_WIDE = 5.0  # points to either side; classes that are less certain are named
 
 
 @dataclass(frozen=True)
@@ -110,11 +110,10 @@ class DomainTable:
                 notes.append(
                     f"{score.domain} has no ground truth for {', '.join(absent)}: {effect}."
                 )
-            # Draws that score alike make an interval of nothing, though a box counts so much.
             vague = [
                 f"{c.name} ({c.boxes} boxes)"
                 for c in score.classes
-                if c.interval and max(c.interval.half, 100 / c.boxes) > _WIDE
+                if c.doubt and c.doubt > _WIDE
             ]
             if vague:
                 names = ", ".join(vague)

@@ -271,7 +271,7 @@ def _uncertain(result: DomainTable) -> list[str]:
     """Name the domains in which the scores of classes are vague."""
     found = []
     for s in result.scores:
-        wide = sum(c.interval is not None and c.interval.half > WIDE for c in s.classes)
+        wide = sum((c.doubt or 0.0) > WIDE for c in s.classes)
         if wide:
             found.append(f"{wide} of {len(s.classes)} in {s.domain}")
     if not found:
