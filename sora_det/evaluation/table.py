@@ -111,9 +111,7 @@ class DomainTable:
                     f"{score.domain} has no ground truth for {', '.join(absent)}: {effect}."
                 )
             vague = [
-                f"{c.name} ({c.boxes} boxes)"
-                for c in score.classes
-                if c.doubt and c.doubt > _WIDE
+                f"{c.name} ({c.boxes} boxes)" for c in score.classes if c.doubt and c.doubt > _WIDE
             ]
             if vague:
                 names = ", ".join(vague)

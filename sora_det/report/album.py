@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .gallery import KINDS, pick
 from .html import Markup, join, tag
 from .judged import DEFAULT_THRESHOLD, Judged
+from .looks import Look
 from .pictures import picture
 from .runs import Run
 from .words import fraction
@@ -23,19 +24,20 @@ LOOKS = (
 )
 
 
-def album_section(runs: Sequence[Run], *, root: Path | None) -> Markup:
+def album_section(runs: Sequence[Run], looks: Mapping[str, Look], *, root: Path | None) -> Markup:
     """Return the pictures.
 
     Args:
         runs: pictures are chosen by the first one that has detections; the predictions of those
             that list the same images can be switched to.
+        looks: of the runs, by name.
         root: folder of the images, None for those that the runs name.
     """
     known = [run for run in runs if run.judged]
     absent = [tag("p", _named(r, len(runs)), class_="absent") for r in runs if r.absent]
     if not known:
         return join(absent)
-    names = [run.name for run in known]
+    names = [looks[run.name].title for run in known]
     domains = [_domain(known, domain, root) for domain in known[0].judged]
     body = join(_intro(known[0], len(runs) > 1), _controls(names), domains)
     return join(absent, tag("div", body, class_="album"))

@@ -15,13 +15,15 @@ from importlib import resources
 from pathlib import Path
 
 from .album import album_section
+from .classes import classes_section
 from .headline import headline
 from .html import Markup, join, tag
+from .looks import run_looks
 from .precision import precision_section
 from .progress import progress_section
 from .provenance import analyses_section, environment_section, protocol_section
 from .runs import Run, compared, read_runs
-from .scores import classes_section, domains_section
+from .scores import domains_section
 from .words import count, listed, shortened
 
 logger = logging.getLogger(__name__)
@@ -73,16 +75,16 @@ def page(
 ) -> str:
     """Return the report as HTML; see `write_page`."""
     comparison = compared(runs, force=force)
-    first = runs[0].table
+    first, looks = runs[0].table, run_looks(runs, comparison)
     methods = shortened([method.name for method in comparison.methods])
     named = title or f"{listed(methods, 3)} on {first.benchmark}"
     root = None if images is None else Path(images)
     sections = (
-        ("domains", "Domains", domains_section(runs)),
+        ("domains", "Domains", domains_section(runs, looks)),
         ("classes", "Classes", classes_section(runs, comparison)),
-        ("curves", "Precision and recall", precision_section(runs)),
-        ("pictures", "Pictures", album_section(runs, root=root)),
-        ("training", "Training", progress_section(runs)),
+        ("curves", "Precision and recall", precision_section(runs, looks)),
+        ("pictures", "Pictures", album_section(runs, looks, root=root)),
+        ("training", "Training", progress_section(runs, looks)),
         ("analyses", "Analyses", analyses_section(runs)),
         ("protocol", "Protocol", protocol_section(runs)),
         ("environment", "Environment", environment_section(runs)),

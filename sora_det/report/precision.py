@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from ..evaluation.ap import Array
 from .axes import Axis
-from .charts import Line, legend, line_chart, style
+from .charts import Line, legend, line_chart
 from .headline import domain_styles
 from .html import Markup, join, tag
 from .judged import ClassCurve, Judged
+from .looks import Look
 from .runs import Run
 from .tables import Cell, Column, table
 from .words import fraction
@@ -21,14 +22,14 @@ TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 RECALL, PRECISION = Axis("recall", 0, 1, TICKS), Axis("precision", 0, 1, TICKS)
 
 
-def precision_section(runs: Sequence[Run]) -> Markup:
+def precision_section(runs: Sequence[Run], looks: Mapping[str, Look]) -> Markup:
     """Return the curves of every class and domain, and the table of operating points."""
     known = [run for run in runs if run.judged]
     absent = [tag("p", _named(r, r.absent, runs), class_="absent") for r in runs if r.absent]
     if not known:
         return join(absent)
-    body = _by_class(known[0]) if len(runs) == 1 else _by_class_and_domain(known, runs)
-    return join(absent, _intro(known[0]), body, _points(known, len(runs) > 1))
+    body = _by_class(known[0]) if len(runs) == 1 else _by_class_and_domain(known, looks)
+    return join(absent, _intro(known[0]), body, _points(known, looks if len(runs) > 1 else None))
 
 
 def _intro(run: Run) -> Markup:
@@ -66,16 +67,17 @@ def _by_class(run: Run) -> Markup:
     return join(shown, tag("div", panels, class_="panels"))
 
 
-def _by_class_and_domain(known: Sequence[Run], runs: Sequence[Run]) -> Markup:
+def _by_class_and_domain(known: Sequence[Run], looks: Mapping[str, Look]) -> Markup:
     """Draw a panel per class and domain, a line per run; two menus choose among them."""
-    order = {run.name: style(place) for place, run in enumerate(runs)}
     domains = list(dict.fromkeys(domain for run in known for domain in run.judged))
     classes = known[0].table.protocol.classes
     panels = []
     for place, name in enumerate(classes):
         for where, domain in enumerate(domains):
             lines = [
-                _line(run.name, run.judged[domain].curves[place], order[run.name])
+                _line(
+                    looks[run.name].title, run.judged[domain].curves[place], looks[run.name].style
+                )
                 for run in known
                 if domain in run.judged and place < len(run.judged[domain].curves)
             ]
@@ -87,7 +89,7 @@ def _by_class_and_domain(known: Sequence[Run], runs: Sequence[Run]) -> Markup:
         _menu("domain", domains, chosen=-1),
         class_="filters screen",
     )
-    shown = legend([(run.name, order[run.name]) for run in known])
+    shown = legend([(looks[run.name].title, looks[run.name].style) for run in known])
     return tag("div", menus, shown, tag("div", panels, class_="panels"), class_="filtered")
 
 
@@ -140,12 +142,12 @@ def thinned(recall: Array, precision: Array) -> tuple[Array, Array]:
     return recall[keep[: len(recall)]], precision[keep[: len(recall)]]
 
 
-def _points(known: Sequence[Run], several: bool) -> Markup:
-    """Return the table of operating points."""
+def _points(known: Sequence[Run], looks: Mapping[str, Look] | None) -> Markup:
+    """Return the table of operating points; `looks` of several runs."""
     columns = [
         Column("class", number=False),
         Column("domain", number=False),
-        *([Column("run", number=False)] if several else []),
+        *([Column("run", number=False)] if looks else []),
         Column("threshold", "predictions with at least this score count"),
         Column("precision"),
         Column("recall"),
@@ -156,7 +158,7 @@ def _points(known: Sequence[Run], several: bool) -> Markup:
     rows = []
     for place, name in enumerate(known[0].table.protocol.classes):
         for run in known:
-            who = [Cell(run.name, run.name)] if several else []
+            who = [Cell(run.name, run.name, looks[run.name].method)] if looks else []
             for domain, judged in run.judged.items():
                 if place < len(judged.curves):
                     first = [Cell(name, name), Cell(domain, domain), *who]

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from .axes import Axis, linear, logarithmic
 from .charts import Line, legend, line_chart, style
 from .html import Markup, join, tag
+from .looks import Look
 from .runs import Run
 from .training import METRICS, Series, Training
 from .words import count, number
@@ -15,7 +16,7 @@ from .words import count, number
 MOST = 250  # points of a line; more would not be seen
 
 
-def progress_section(runs: Sequence[Run]) -> Markup:
+def progress_section(runs: Sequence[Run], looks: Mapping[str, Look]) -> Markup:
     """Return losses, learning rates, weight decays and validation scores of every run."""
     if len(runs) == 1:
         training = runs[0].training
@@ -31,13 +32,13 @@ def progress_section(runs: Sequence[Run]) -> Markup:
     if not known:
         return join(parts)
     shared = [
-        _shared("Total loss", "total_loss", known),
-        _shared("AP50 on validation images, percent", "validation/AP50", known),
+        _shared("Total loss", "total_loss", known, looks),
+        _shared("AP50 on validation images, percent", "validation/AP50", known, looks),
     ]
     parts.append(tag("div", shared, class_="panels"))
     for name, training in known:
         panels = tag("div", _of_run(training, False), class_="panels")
-        parts.append(join(tag("h3", name), _broken(training), panels))
+        parts.append(join(tag("h3", looks[name].title), _broken(training), panels))
     return join(parts)
 
 
@@ -57,14 +58,21 @@ def _of_run(training: Training, whole: bool) -> Markup:
     return join(panels)
 
 
-def _shared(title: str, key: str, known: Sequence[tuple[str, Training]]) -> Markup:
-    return _panel(title, {name: training.series.get(key) for name, training in known}, merge=False)
+def _shared(
+    title: str, key: str, known: Sequence[tuple[str, Training]], looks: Mapping[str, Look]
+) -> Markup:
+    series = {looks[name].title: training.series.get(key) for name, training in known}
+    return _panel(title, series, styles={look.title: look.style for look in looks.values()})
 
 
 def _panel(
-    title: str, series: Mapping[str, Series | None], *, log: bool = False, merge: bool = True
+    title: str,
+    series: Mapping[str, Series | None],
+    *,
+    log: bool = False,
+    styles: Mapping[str, str] | None = None,
 ) -> Markup:
-    """Draw one panel; lines that are equal throughout share one and its name."""
+    """Draw one panel; lines without `styles` that are equal throughout share one and its name."""
     found = {name: s for name, s in series.items() if s is not None and any(map(_finite, s[1]))}
     if not found:
         why = "was not recorded in this training."
@@ -73,15 +81,16 @@ def _panel(
         return tag(
             "figure", tag("h3", title), tag("p", f"This {why}", class_="absent"), class_="panel"
         )
-    groups = _merged(found) if merge else {name: ([name], s) for name, s in found.items()}
+    groups = _merged(found) if styles is None else {n: ([n], s) for n, s in found.items()}
     zero = [names for names, s in groups.values() if log and not any(v > 0 for v in s[1])]
     lines, entries = [], []
     drawn = [(names, s) for names, s in groups.values() if names not in zero]
     for place, (names, s) in enumerate(drawn):
         name = ", ".join(names)
         x, y = _thinned(s)
-        lines.append(Line(name, x, y, style(place)))
-        entries.append((name, style(place)))
+        look = styles[name] if styles else style(place)
+        lines.append(Line(name, x, y, look))
+        entries.append((name, look))
     values = [v for line in lines for v in line.y]
     y_axis = logarithmic("", values) if log else linear("", values)
     notes = [tag("li", f"{', '.join(names)}: 0 throughout") for names in zero]

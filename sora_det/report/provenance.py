@@ -98,7 +98,7 @@ def environment_section(runs: Sequence[Run]) -> Markup:
     columns = [Column("", number=False), *(Column(run.name, number=False) for run in runs)]
     rows = []
     for field in fields(RunInfo):
-        shown = [_value(getattr(run.table.run, field.name)) for run in runs]
+        shown = [_shown(run.table.run, field.name) for run in runs]
         if any(shown):
             cells = [Cell(tag("code", text) if "sha" in field.name else text) for text in shown]
             name = INFO.get(field.name, field.name.replace("_", " "))
@@ -144,6 +144,12 @@ def _splits(protocol: Protocol) -> Markup:
         rows.append([Cell(s.domain, s.domain), *counts, file, *sums, dataset])
     total = count(sum(s.images for s in protocol.splits), "image")
     return table(f"Test images: {total}; checksums are cut to 12 digits", columns, rows)
+
+
+def _shown(info: RunInfo, name: str) -> str:
+    """Return an entry in words; of a detector from elsewhere nobody knows how it started."""
+    known = name != "random_init" or info.random_init or info.config or info.weights
+    return _value(getattr(info, name)) if known else ""
 
 
 def _value(value: Any) -> str:

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sora_det.evaluation.compare import read_results
+from sora_det.evaluation.formats import summary
 from sora_det.evaluation.protocol import RunInfo
 from sora_det.evaluation.saved import read_domain, write_domain
 from sora_det.report.page import write_page
@@ -81,6 +83,22 @@ def test_the_headline_numbers_are_those_of_the_results(run: Path, read: Reader) 
         assert f"{summary[key]:.1f} AP50" in tiles
     assert f"{100 * summary['relative_robustness']:.0f}%" in tiles
     assert f"on {summary['worst_target']}" in tiles
+
+
+def test_rows_below_the_tables_are_those_of_the_results(run: Path, read: Reader) -> None:
+    for row in summary(read_results(run)):
+        whole, coco = (f"{round(value or 0, 1):.1f}" for value in row.values[-2:])
+        *classes, _, _ = (f"{round(value or 0, 1):.1f}" for value in row.values)
+        assert f"{row.name}{row.domain}{''.join(classes)}{whole}" in read.text
+        if row.name in ("drop from source", "relative robustness"):
+            assert f"{row.name}{whole}{coco}" in read.text
+
+
+def test_of_other_programs_detectors_nothing_is_claimed(tmp_path: Path, read: Reader) -> None:
+    assert "backbone started from random numbers" in read.text
+    other = write_run(tmp_path / "other", run=RunInfo(method="theirs"), pictures=False)
+    text = made([other], tmp_path / "page.html").text
+    assert "backbone started from random numbers" not in text
 
 
 def test_the_page_says_how_far_to_trust_it(tmp_path: Path, read: Reader) -> None:
@@ -308,6 +326,30 @@ def test_seeds_of_a_method_become_mean_and_deviation(runs: list[Path], tmp_path:
     assert "SoRA and Full on toy" in page.text
     assert f"{np.mean(means):.1f}± {np.std(means, ddof=1):.1f}" in page.text
     assert "One run each, so that no spread is known: Full." in page.text
+
+
+def test_runs_carry_the_name_and_the_colour_of_their_method(
+    runs: list[Path], tmp_path: Path
+) -> None:
+    page = made(runs, tmp_path / "page.html")
+    for run, method in (("sora0", "SoRA"), ("sora1", "SoRA"), ("full0", "Full")):
+        assert f"{run} ({method})" in page.text
+    curves = {g["class"] for g in page.all("g") if "dash" in (g.get("class") or "")}
+    assert curves == {"s0 dash0", "s0 dash1", "s1 dash0"}
+
+
+def test_classes_of_several_runs_are_means_over_seeds(runs: list[Path], tmp_path: Path) -> None:
+    text = made(runs, tmp_path / "page.html").text
+    scores = [json.loads((run / "results.json").read_text())["scores"] for run in runs[:2]]
+    bus, whole = ([f(s[1]) for s in scores] for f in (lambda d: d["classes"][0]["ap50"], _ap50))
+    row = f"fogSoRA{np.mean(bus):.1f}±{np.std(bus, ddof=1):.1f} · "
+    assert row in text
+    assert f"{np.mean(whole):.1f}±{np.std(whole, ddof=1):.1f}" in text
+    assert re.search(r"target meanSoRA[\d.]+±", text)
+
+
+def _ap50(domain: dict[str, float]) -> float:
+    return domain["ap50"]
 
 
 def test_curves_and_pictures_of_several_runs_share_their_places(
