@@ -155,12 +155,14 @@ def _points(known: Sequence[Run], looks: Mapping[str, Look] | None) -> Markup:
         Column("best F1", "with a threshold of the domain's own"),
         Column("its threshold", "the one that gives the best F1"),
     ]
+    domains = list(dict.fromkeys(domain for run in known for domain in run.judged))
     rows = []
     for place, name in enumerate(known[0].table.protocol.classes):
-        for run in known:
-            who = [Cell(run.name, run.name, looks[run.name].method)] if looks else []
-            for domain, judged in run.judged.items():
-                if place < len(judged.curves):
+        for domain in domains:
+            for run in known:
+                who = [Cell(run.name, run.name, looks[run.name].method)] if looks else []
+                judged = run.judged.get(domain)
+                if judged is not None and place < len(judged.curves):
                     first = [Cell(name, name), Cell(domain, domain), *who]
                     rows.append([*first, *_values(judged, place)])
     caption = (
