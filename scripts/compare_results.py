@@ -17,6 +17,7 @@ from typing import get_args
 from sora_det.evaluation.compare import Format, by_method, compare, read_results
 from sora_det.evaluation.scores import METRICS
 from sora_det.evaluation.table import DomainTable
+from sora_det.untrusted.text import shown
 
 
 def main() -> None:
@@ -30,12 +31,15 @@ def main() -> None:
     parser.add_argument("--force", action="store_true", help="although protocols differ")
     args = parser.parse_args()
     try:
-        shown = compare(methods(args.runs), metric=args.metric, force=args.force)
-        text = shown.render(args.format)
+        found = compare(methods(args.runs), metric=args.metric, force=args.force)
+        text = found.render(args.format)
         if args.output:
             args.output.write_text(text, encoding="utf-8")
         else:
             print(text, end="")
+        if args.format == "csv":  # has no place for them
+            for note in found.notes():
+                print(shown(note), file=sys.stderr)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
 

@@ -22,6 +22,7 @@ warnings.filterwarnings("ignore", message=r"`torch\.jit\.script` is deprecated")
 from sora_det.data import load_benchmark  # noqa: E402  after the filter
 from sora_det.evaluation.external import evaluate_files  # noqa: E402
 from sora_det.evaluation.scoring import Extras  # noqa: E402
+from sora_det.untrusted.text import shown  # noqa: E402
 
 FORMATS = ("text", "json", "csv", "markdown", "latex")
 
@@ -79,6 +80,9 @@ def main() -> None:
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     print(getattr(table, f"to_{args.format}")(), end="")
+    if args.format == "csv":  # has no place for them
+        for note in table.notes():
+            print(shown(note), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -64,6 +64,7 @@ def test_other_protocols_are_refused(run: Callable[..., Ended], runs: list[Path]
     forced = run(*runs, "--force")
     assert forced.code == 0
     assert "PROTOCOLS DIFFER" in forced.out
+    assert "PROTOCOLS DIFFER" in run(*runs, "--force", "--format", "csv").err
 
 
 def test_bad_runs(run: Callable[..., Ended], runs: list[Path], tmp_path: Path) -> None:

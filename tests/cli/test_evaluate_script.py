@@ -14,6 +14,7 @@ from PIL import Image
 from sora_det.data import load_benchmark, records
 from sora_det.evaluation import DomainTable
 from sora_det.evaluation.saved import read_domains
+from sora_det.report.page import write_page
 from tests.tools.process import ROOT, Started
 
 SCRIPT = ROOT / "scripts" / "evaluate.py"
@@ -31,7 +32,8 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
             runpy.run_path(str(SCRIPT), run_name="__main__")
         except SystemExit as ended:
             return str(ended.code)
-        return capsys.readouterr().out
+        said = capsys.readouterr()
+        return said.out + said.err
 
     return run
 
@@ -129,13 +131,16 @@ def test_as_a_user_starts_it(toy: Path, tmp_path: Path) -> None:
     data = read_domains(out)
     assert [d.domain for d in data] == ["daytime-clear", *sorted(d.domain for d in data[1:])]
     assert (Path(data[0].root) / data[0].files[0]).is_file()
+    page = write_page([out], tmp_path / "page.html").read_text()
+    assert "oracle on toy_weather" in page
+    assert page.count("<img ") > 5 * 3
 
 
 @pytest.mark.parametrize("kind", ["text", "json", "csv", "markdown", "latex"])
 def test_formats(call: Call, toy: Path, tmp_path: Path, kind: str) -> None:
     found = write(tmp_path / "found.json", [])
     shown = call(toy, found, "--format", kind)
-    assert "file holds no detection: found.json" in shown or kind == "csv"
+    assert "file holds no detection: found.json" in shown
     if kind == "json":
         assert [score.ap50 for score in DomainTable.from_json(shown).scores] == [0.0] * 5
 
