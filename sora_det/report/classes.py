@@ -7,7 +7,7 @@ from functools import partial
 
 from ..evaluation.compare import Comparison, Spread
 from ..evaluation.formats import TARGET_MEAN, summary
-from ..evaluation.scores import ClassScore
+from ..evaluation.scores import ClassScore, mean
 from ..evaluation.table import DomainTable
 from .axes import Axis, linear
 from .charts import Bar, Row, bar_chart, legend, style
@@ -70,28 +70,25 @@ def _method_classes(comparison: Comparison) -> list[list[Cell]]:
                 spread = method.spread(_of_class(s.domain, c.name))
                 cells.append(_class(c, spread.mean if spread else None, _deviation(spread), top))
             whole = method.spread(_of_domain(s.domain))
-            mean = _mean(whole.mean if whole else None, _deviation(whole))
-            rows.append([Cell(s.domain, s.domain), Cell(name, name), *cells, mean])
+            cells.append(_mean(whole.mean if whole else None, _deviation(whole)))
+            rows.append([Cell(s.domain, s.domain), Cell(name, name), *cells])
     return rows
 
 
 def _method_means(comparison: Comparison) -> list[list[Cell]]:
     methods = comparison.methods
     names = shortened([method.name for method in methods])
-    classes = methods[0].tables[0].protocol.classes
     rows = []
     for name, method in zip(names, methods, strict=True):
-        cells = [Cell(TARGET_MEAN), Cell(name, name)]
-        for place in range(len(classes) + 1):
-            spread = method.spread(partial(_target_mean, place=place))
-            shown = percent(spread.mean if spread else None)
-            cells.append(Cell(shown, None, _deviation(spread)))
-        rows.append(cells)
-    return rows
+        values = [partial(_target_mean, name=c) for c in methods[0].tables[0].protocol.classes]
+        spreads = [method.spread(value) for value in (*values, DomainTable.target_mean)]
+        cells = [Cell(percent(s.mean if s else None), None, _deviation(s)) for s in spreads]
+        rows.append([Cell(TARGET_MEAN), Cell(name, name), *cells])
+    return rows if methods[0].tables[0].targets else []
 
 
-def _target_mean(result: DomainTable, place: int) -> float | None:
-    return next((row.values[place] for row in summary(result)), None)
+def _target_mean(result: DomainTable, name: str) -> float | None:
+    return mean(_of_class(target.domain, name)(result) for target in result.targets)
 
 
 def _deviation(spread: Spread | None) -> str:
@@ -139,8 +136,8 @@ def _method_bars(comparison: Comparison) -> Markup:
                 spread = method.spread(value)
                 dots = [v for v in map(value, method.tables) if v is not None]
                 words = f"{names[place]}, {c.name}: {spread or NONE}"
-                mean = spread.mean if spread else None
-                bars.append(Bar(mean, style(place), words, dots=dots if len(dots) > 1 else ()))
+                height = spread.mean if spread else None
+                bars.append(Bar(height, style(place), words, dots=dots if len(dots) > 1 else ()))
             rows.append(Row(c.name, f"{c.boxes:,}", bars))
         panels[s.domain] = rows
     looks = legend([(name, style(i)) for i, name in enumerate(names)], lines=False)

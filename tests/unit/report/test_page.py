@@ -376,6 +376,13 @@ def test_runs_under_other_protocols_need_force_and_get_a_warning(
     assert "Their scores do not compare" in page.text
 
 
+def test_forced_runs_may_have_other_classes(runs: list[Path], tmp_path: Path) -> None:
+    more = write_run(tmp_path / "more", classes=("bus", "car", "person"), pictures=False)
+    text = made([more, runs[0]], tmp_path / "page.html", force=True).text
+    assert re.search(r"fogSoRA\(r=1\)–no boxes[\d.]+ few", text)
+    assert re.search(r"target meanSoRA\(r=1\)–[\d.]+", text)
+
+
 def test_runs_with_one_name_are_told_apart(tmp_path: Path) -> None:
     one = write_run(tmp_path / "a" / "run", run=RunInfo(method="A"), pictures=False)
     two = write_run(tmp_path / "b" / "run", run=RunInfo(method="B"), pictures=False)
