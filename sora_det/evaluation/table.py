@@ -98,6 +98,10 @@ class DomainTable:
         known = [s for s in self.targets if s.metric(metric) is not None]
         return min(known, key=lambda s: s.metric(metric) or 0.0, default=None)
 
+    def summary(self) -> list[formats.Summary]:
+        """Return what stands below the domains: the targets together and against the source."""
+        return formats.summary(self)
+
     def notes(self) -> tuple[str, ...]:
         """What a reader must know beside the numbers, one sentence each; often none."""
         notes = []

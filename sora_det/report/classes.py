@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from ..evaluation.compare import Comparison, Spread
-from ..evaluation.formats import TARGET_MEAN, summary
 from ..evaluation.scores import ClassScore, mean
 from ..evaluation.table import DomainTable
 from .axes import Axis, linear
@@ -53,7 +52,7 @@ def _classes(result: DomainTable) -> list[list[Cell]]:
 def _class_summary(result: DomainTable) -> list[list[Cell]]:
     return [
         [Cell(row.name, None, row.domain), *(Cell(percent(v), v) for v in row.values[:-1])]
-        for row in summary(result)
+        for row in result.summary()
     ]
 
 
@@ -83,7 +82,7 @@ def _method_means(comparison: Comparison) -> list[list[Cell]]:
         values = [partial(_target_mean, name=c) for c in methods[0].tables[0].protocol.classes]
         spreads = [method.spread(value) for value in (*values, DomainTable.target_mean)]
         cells = [Cell(percent(s.mean if s else None), None, _deviation(s)) for s in spreads]
-        rows.append([Cell(TARGET_MEAN), Cell(name, name), *cells])
+        rows.append([Cell("target mean"), Cell(name, name), *cells])
     return rows if methods[0].tables[0].targets else []
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from sora_det.evaluation.compare import read_results
-from sora_det.evaluation.formats import summary
 from sora_det.evaluation.protocol import RunInfo
 from sora_det.evaluation.saved import read_domain, write_domain
 from sora_det.report.page import write_page
@@ -86,7 +85,7 @@ def test_the_headline_numbers_are_those_of_the_results(run: Path, read: Reader) 
 
 
 def test_rows_below_the_tables_are_those_of_the_results(run: Path, read: Reader) -> None:
-    for row in summary(read_results(run)):
+    for row in read_results(run).summary():
         whole, coco = (f"{round(value or 0, 1):.1f}" for value in row.values[-2:])
         *classes, _, _ = (f"{round(value or 0, 1):.1f}" for value in row.values)
         assert f"{row.name}{row.domain}{''.join(classes)}{whole}" in read.text
