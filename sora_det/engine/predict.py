@@ -6,6 +6,7 @@ import copy
 import json
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
@@ -20,12 +21,14 @@ from detectron2.data import transforms as T
 from omegaconf import DictConfig
 from torch import nn
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..data.images import read_image
 from ..data.loader import on_canvas
 from ..data.media import Media, open_film
 from ..evaluation.ap import Detections
 from ..untrusted.text import shown
+from .hooks import console_loggers
 from .train import build, load_for_evaluation
 
 logger = logging.getLogger(__name__)
@@ -214,26 +217,24 @@ def predict(
     """
     failed = []
     bar = partial(tqdm, disable=None, leave=False)
-    for one in bar(media, desc="detecting", unit="file"):
-        try:
-            if one.video:
-                _film(
-                    detector,
-                    one,
-                    document,
-                    viewer,
-                    partial(bar, desc=shown(one.name), unit="frame"),
-                )
+    with ExitStack() as stack:
+        if sys.stderr.isatty():  # what is logged goes above the bars
+            stack.enter_context(logging_redirect_tqdm(console_loggers()))
+        for one in bar(media, desc="detecting", unit="file"):
+            try:
+                if one.video:
+                    frames = partial(bar, desc=shown(one.name), unit="frame")
+                    _film(detector, one, document, viewer, frames)
+                    continue
+                image = read_image(one.file)
+            except ValueError as error:
+                failed.append(str(error))
+                logger.warning("%s", error)
                 continue
-            image = read_image(one.file)
-        except ValueError as error:
-            failed.append(str(error))
-            logger.warning("%s", error)
-            continue
-        found = detector(image)
-        document.add(one.name, image, found)
-        if viewer is not None:
-            viewer.picture(one.name, image, found)
+            found = detector(image)
+            document.add(one.name, image, found)
+            if viewer is not None:
+                viewer.picture(one.name, image, found)
     return failed
 
 

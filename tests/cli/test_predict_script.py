@@ -7,6 +7,7 @@ from typing import Any
 
 import cv2
 import pytest
+from detectron2.config import LazyConfig
 from PIL import Image
 from pycocotools.coco import COCO
 
@@ -27,7 +28,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(toy: Path, folder: Path) -> DomainTable:
-    return fit(tiny(toy, folder / "run", "train.max_iter=2", *MANY_BOXES))
+    cfg = tiny(toy, folder / "run", "train.max_iter=2", *MANY_BOXES)
+    table = fit(cfg)
+    LazyConfig.save(cfg, str(folder / "run" / "config.yaml"))  # as Detectron2's default_setup does
+    return table
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +62,7 @@ def runs(trained: DomainTable, toy: Path, folder: Path, images: list[Path]) -> d
         "one": (*checkpoint, images[0], *elsewhere),
         "mixed": ("--score-threshold", "0.1", mixed, *settings),
         "all": (*everything, toy.parent, *settings),
+        "own": ("--config-file", folder / "run" / "config.yaml", images[0]),
         "untrained": (images[0], *elsewhere),
         "nothing": (folder / "none.jpg", *settings),
     }
@@ -83,6 +88,14 @@ def test_a_single_image(runs: dict[str, Ended], folder: Path, images: list[Path]
     entry = {"id": 1, "file_name": images[0].name, "width": 96, "height": 96}
     assert document(folder, "one")["images"] == [entry]
     assert not (folder / "nothing").exists()  # the run's folder is only read
+
+
+def test_the_config_in_the_folder_of_a_run_is_enough(
+    runs: dict[str, Ended], folder: Path, images: list[Path]
+) -> None:
+    assert runs["own"].code == 0, runs["own"].err
+    (entry,) = document(folder, "own")["images"]
+    assert entry["file_name"] == images[0].name
 
 
 def test_one_bad_file_among_many(runs: dict[str, Ended], folder: Path) -> None:

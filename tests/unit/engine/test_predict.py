@@ -1,7 +1,10 @@
 """Images in, detections out: in the image's own pixels, and as JSON that others read."""
 
+import io
 import json
 import logging
+import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -125,6 +128,31 @@ def test_what_cannot_be_read_does_not_stop_the_others(
     names = ["a.png", "d.png", "e.mp4/000000", "e.mp4/000001"]
     assert [entry["file_name"] for entry in document.images] == names
     assert (document.images[3]["video"], document.images[3]["frame"]) == ("e.mp4", 1)
+
+
+def test_bars_on_a_terminal_do_not_run_into_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    handler = logging.StreamHandler(terminal)
+    logger = logging.getLogger("sora_det")
+    logger.addHandler(handler)
+    try:
+        (tmp_path / "a.png").write_bytes(b"torn")
+        write_video(tmp_path / "e.mp4", 2)
+        predict(detector(), find_media([tmp_path]), Document(CLASSES))
+    finally:
+        logger.removeHandler(handler)
+    lines = re.split(r"[\r\n]+", terminal.getvalue())
+    assert any(re.match(r"detecting: +0%.* 0/2 ", line) for line in lines)
+    assert any(re.match(r"e\.mp4: +0%.* 0/2 .*frame/s", line) for line in lines)
+    (warning,) = (line for line in lines if "a.png: not a readable image" in line)
+    assert "%|" not in warning
 
 
 def test_coco_reads_the_document(tmp_path: Path) -> None:
