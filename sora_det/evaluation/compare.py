@@ -18,6 +18,7 @@ from .scores import Metric
 from .table import DomainTable
 
 RESULTS = "results.json"
+LONG = 40  # letters of a method's name in a table
 MOST_BYTES = 64_000_000  # of that file; parsed it needs some ten times as many
 Format = Literal["text", "json", "csv", "markdown", "latex"]
 
@@ -94,10 +95,18 @@ class Comparison:
             "robustness": lambda table: _percent(table.relative_robustness(metric)),
         }
 
+    @property
+    def names(self) -> list[str]:
+        """The methods' names as a table shows them: long ones without what is in brackets."""
+        names = [method.name for method in self.methods]
+        return names if max(map(len, names)) <= LONG else shortened(names)
+
     def notes(self) -> tuple[str, ...]:
         """What a reader must know beside the numbers."""
         notes = [f"PROTOCOLS DIFFER, the scores do not compare: {d}." for d in self.differences]
-        single = [method.name for method in self.methods if len(method.tables) == 1]
+        pairs = list(zip(self.names, self.methods, strict=True))
+        notes += [f"{short} is {method.name}." for short, method in pairs if short != method.name]
+        single = [short for short, method in pairs if len(method.tables) == 1]
         if single:
             notes.append(f"One run each, so that no spread is known: {', '.join(single)}.")
         if any(table.run.random_init for method in self.methods for table in method.tables):
@@ -114,10 +123,10 @@ class Comparison:
     def cells(self) -> tuple[list[str], list[list[str]]]:
         """Headings and one row per method."""
         rows = []
-        for method in self.methods:
+        for name, method in zip(self.names, self.methods, strict=True):
             found = [method.spread(value) for value in self.columns.values()]
             shown = ["-" if spread is None else str(spread) for spread in found]
-            rows.append([method.name, str(len(method.tables)), *shown])
+            rows.append([name, str(len(method.tables)), *shown])
         return ["method", "runs", *self.columns], rows
 
     def render(self, form: Format) -> str:
@@ -242,6 +251,12 @@ def by_method(tables: Sequence[DomainTable]) -> dict[str, list[DomainTable]]:
             name += " again"
         named[name] = runs
     return named
+
+
+def shortened(names: Sequence[str]) -> list[str]:
+    """Leave out what stands in brackets behind names, if they still differ."""
+    short = [name.partition("(")[0].strip() or name for name in names]
+    return short if len(set(short)) == len(short) else list(names)
 
 
 def _differences(one: DomainTable, other: DomainTable) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from ..evaluation.compare import Comparison, Spread
+from ..evaluation.compare import Comparison, Spread, shortened
 from ..evaluation.scores import ClassScore, mean
 from ..evaluation.table import DomainTable
 from .axes import Axis, linear
@@ -14,7 +14,7 @@ from .headline import FEW, domain_styles, level, range_of
 from .html import Markup, join, tag
 from .runs import Run
 from .tables import Cell, Column, table
-from .words import NONE, percent, shortened
+from .words import NONE, percent
 
 
 def classes_section(runs: Sequence[Run], comparison: Comparison) -> Markup:

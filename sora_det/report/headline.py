@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ..evaluation.compare import Comparison, Spread
+from ..evaluation.compare import Comparison, Spread, shortened
 from ..evaluation.scores import DomainScore, Interval
 from ..evaluation.table import DomainTable
 from .axes import linear
@@ -13,7 +13,7 @@ from .charts import Bar, Row, bar_chart, legend, style
 from .html import Markup, join, tag
 from .runs import Run
 from .tables import Cell, Column, table
-from .words import NONE, count, listed, percent, shortened
+from .words import NONE, count, listed, percent
 
 WIDE = 5.0  # points to either side, from which an interval is called out
 FEW = 50  # boxes; of a class with fewer, one box is worth more than two points

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..evaluation.compare import Comparison
+from ..evaluation.compare import Comparison, shortened
 from .charts import style
 from .runs import Run
-from .words import shortened
 
 DASHES = 4  # in the style sheet, dash0 to dash3
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
+from ..evaluation.compare import shortened
 from .album import album_section
 from .classes import classes_section
 from .headline import headline
@@ -24,7 +25,7 @@ from .progress import progress_section
 from .provenance import analyses_section, environment_section, protocol_section
 from .runs import Run, compared, read_runs
 from .scores import domains_section
-from .words import count, listed, shortened
+from .words import count, listed
 
 logger = logging.getLogger(__name__)
 

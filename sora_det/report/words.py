@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 NONE = "–"
 
@@ -38,9 +37,3 @@ def listed(names: list[str], limit: int = 8) -> str:
     if len(names) > limit:
         return f"{', '.join(names[:limit])} and {len(names) - limit} more"
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-def shortened(names: Sequence[str]) -> list[str]:
-    """Leave out what stands in brackets behind names, if they still differ."""
-    short = [name.partition("(")[0].strip() or name for name in names]
-    return short if len(set(short)) == len(short) else list(names)

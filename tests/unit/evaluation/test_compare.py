@@ -39,6 +39,18 @@ def test_text_names_runs_and_what_one_run_cannot_tell() -> None:
     assert text.endswith("One run each, so that no spread is known: full.\n")
 
 
+def test_long_names_do_not_widen_the_table() -> None:
+    long = f"SoRA({', '.join(f'option_{i}=None' for i in range(9))})"
+    found = compare({long: SORA, "Full()": [FULL]})
+    assert [row[0] for row in found.cells()[1]] == ["SoRA", "Full"]
+    assert f"SoRA is {long}." in found.notes()
+    assert "One run each, so that no spread is known: Full." in found.notes()
+    assert long in found.to_csv()
+    assert json.loads(found.to_json())["methods"][0]["name"] == long
+    other = long.replace("None", "True")
+    assert [row[0] for row in compare({long: [FULL], other: [FULL]}).cells()[1]] == [long, other]
+
+
 def test_another_metric() -> None:
     found = compare({"SoRA": SORA}, metric="coco_ap")
     assert found.methods[0].spread(found.columns["clear"]) == Spread(31.0, pytest.approx(2**0.5), 2)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from sora_det.evaluation.ap import Detections, GroundTruth, average_precision
+from sora_det.evaluation.compare import shortened
 from sora_det.evaluation.convention import Convention
 from sora_det.evaluation.saved import DomainData
 from sora_det.evaluation.scoring import voc_protocol
@@ -23,7 +24,7 @@ from sora_det.report.pictures import SIDE, thumbnail
 from sora_det.report.precision import STEPS, thinned
 from sora_det.report.tables import Cell, Column, table
 from sora_det.report.training import Training, read_training
-from sora_det.report.words import count, fraction, listed, number, percent, shortened
+from sora_det.report.words import count, fraction, listed, number, percent
 from tests.tools.report_runs import domain_data
 
 UNIT = Axis("", 0, 1, (0.0, 1.0))
