@@ -77,10 +77,13 @@ def _method_classes(comparison: Comparison) -> list[list[Cell]]:
 def _method_means(comparison: Comparison) -> list[list[Cell]]:
     methods = comparison.methods
     names = shortened([method.name for method in methods])
+    values: list[Callable[[DomainTable], float | None]] = [
+        partial(_target_mean, name=name) for name in methods[0].tables[0].protocol.classes
+    ]
+    values.append(DomainTable.target_mean)
     rows = []
     for name, method in zip(names, methods, strict=True):
-        values = [partial(_target_mean, name=c) for c in methods[0].tables[0].protocol.classes]
-        spreads = [method.spread(value) for value in (*values, DomainTable.target_mean)]
+        spreads = [method.spread(value) for value in values]
         cells = [Cell(percent(s.mean if s else None), None, _deviation(s)) for s in spreads]
         rows.append([Cell("target mean"), Cell(name, name), *cells])
     return rows if methods[0].tables[0].targets else []
