@@ -56,7 +56,7 @@ def test_training_in_two_processes(runs: dict[str, Ended], folder: Path, way: st
     assert ("Traceback" in runs[way].err) == (starts > 1)  # of the process that was not killed
     assert "FutureWarning" not in runs[way].err
     assert runs[way].out.count("Starting training from iteration") == starts
-    assert runs[way].out.count("target mean") == 1
+    assert runs[way].out.count("worst target") == 1
     output = folder / way
     rows = [json.loads(line) for line in (output / "metrics.json").read_text().splitlines()]
     assert [row["iteration"] for row in rows if "total_loss" in row] == [0, 1]
