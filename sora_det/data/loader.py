@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -76,6 +77,7 @@ def train_loader(
         num_workers=num_workers,
         collate_fn=list,
         drop_last=True,
+        worker_init_fn=_leave_stopping_to_others,
     )
 
 
@@ -141,6 +143,16 @@ def _prepare_for_workers(workers: int) -> None:
         cv2.setNumThreads(1)
 
 
+def _leave_stopping_to_others(_: int) -> None:
+    """Ignore, in a data worker, what asks a job to stop.
+
+    All of its processes may be told, by a terminal or a scheduler, and training still needs batches
+    to end its step. A worker ends when its loader does, or when it finds its process gone.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def test_loader(
     *,
     dataset_name: str,
@@ -162,11 +174,13 @@ def test_loader(
             benchmark's.
     """
     _prepare_for_workers(num_workers)
-    return build_detection_test_loader(
+    loader = build_detection_test_loader(
         get_detection_dataset_dicts(dataset_name, filter_empty=False),
         mapper=CanvasMapper(augmentations, change=change),
         num_workers=num_workers,
     )
+    loader.worker_init_fn = _leave_stopping_to_others  # Detectron2 has no argument for it
+    return loader
 
 
 class TrainMapper:

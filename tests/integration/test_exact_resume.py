@@ -1,5 +1,6 @@
 """A run that was killed ends as one that never was, bit by bit; scripts/chaos.py kills more."""
 
+import os
 import signal
 from pathlib import Path
 
@@ -70,10 +71,11 @@ def test_asked_to_stop(
     arguments = command(toy, output, workers, ITERATIONS)
     run = Started(*arguments, folder=tmp_path / "log")
     wait_for_progress(run, output)
-    run.process.send_signal(number)
+    os.killpg(run.process.pid, number)  # data workers, too, as a terminal or a scheduler does
     ended = run.wait()
     assert ended.code == 75, ended.err
     assert "stopped after iteration" in ended.out + ended.err
+    assert (ended.out + ended.err).count("stopping after this step") == 1
     assert "Traceback" not in ended.err
     assert not (output / "model_final.pth").exists()
     again = Started(*arguments, folder=tmp_path / "log again").wait()

@@ -1,4 +1,7 @@
 import itertools
+import multiprocessing
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,6 +60,26 @@ def test_seed_fixes_the_order(benchmark: Benchmark) -> None:
 def test_a_resumed_run_goes_on_in_the_same_order(benchmark: Benchmark, workers: int) -> None:
     whole = ids(train(benchmark, num_workers=workers), 6)
     assert ids(train(benchmark, num_workers=workers, start=2), 4) == whole[2:]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_job_that_is_asked_to_stop_still_gets_its_batches(
+    benchmark: Benchmark, split: str, number: signal.Signals
+) -> None:
+    """All of its processes are told, by a terminal for instance; and one step is to be ended."""
+    if split == "train":
+        batches = train(benchmark, num_workers=1)
+    else:
+        name = benchmark.dataset_name("clear", "train")
+        batches = loader.test_loader(dataset_name=name, augmentations=[RESIZE], num_workers=1)
+    before = set(multiprocessing.active_children())
+    rest = iter(batches)
+    next(rest)
+    (worker,) = set(multiprocessing.active_children()) - before
+    os.kill(worker.pid or 0, number)
+    assert len(ids(rest, 2)) == 2
+    assert worker.is_alive() or worker.exitcode == 0
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
