@@ -74,17 +74,18 @@ class Checkpoints:
             draft.unlink(missing_ok=True)
         return path
 
-    def newest(self) -> Path | None:
-        """Return the newest file that is whole, None if there is no file at all.
+    def read_newest(self) -> tuple[Path, dict[str, Any]] | None:
+        """Read the newest file that is whole, None if there is no file at all.
 
         Raises:
             ValueError: there are some, and every one is damaged.
         """
         files = self.files()
         for path in reversed(files):
-            if not (fault := damage(path)):
-                return path
-            logger.warning("%s is damaged (%s): going back to the one before", path, fault)
+            try:
+                return path, read_checkpoint(path)
+            except (OSError, ValueError) as error:
+                logger.warning("%s: going back to the one before", error)
         if files:
             raise ValueError(f"every checkpoint in {self.folder} is damaged; start anew elsewhere")
         return None

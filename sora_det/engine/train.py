@@ -212,17 +212,17 @@ def _start(
     resume: bool,
 ) -> int:
     """Load what the training starts from and return the number of iterations done."""
-    newest = store.newest() if resume else None
-    _agree_on(newest)
-    if newest is not None:
-        state = read_checkpoint(newest)
-        load_model(model, state, name=newest.name)
+    newest = store.read_newest() if resume else None
+    _agree_on(newest[0] if newest else None)
+    if newest:
+        file, state = newest
+        load_model(model, state, name=file.name)
         if "trainer" not in state:
-            raise ValueError(f"{newest} holds weights alone: pass it as train.init_checkpoint")
+            raise ValueError(f"{file} holds weights alone: pass it as train.init_checkpoint")
         trainer.load_state_dict(state["trainer"])
         trainer.load_local_state(state.get("processes", []))
         vars(origin).update(state["origin"])
-        logger.info("resumed from %s", newest)
+        logger.info("resumed from %s", file)
         return trainer.iter + 1
     if not resume and store.files():
         raise ValueError(
@@ -290,15 +290,16 @@ def load_for_evaluation(cfg: DictConfig, model: nn.Module) -> dict[str, Any]:
             logger.warning("scoring train.init_checkpoint, %s, not the run's own", file)
         state = _load_initial(cfg, model)
     else:
-        newest = Checkpoints(cfg.train.output_dir).newest()
+        newest = Checkpoints(cfg.train.output_dir).read_newest()
         if newest is None:
             logger.warning("no checkpoint: the detector is scored untrained")
             if comm.get_world_size() > 1:  # every process has drawn other random numbers
                 for value in model.state_dict().values():
                     dist.broadcast(value, src=0)
             return {"iteration": 0, **origin}
-        file, state = str(newest), read_checkpoint(newest)
-        load_model(model, state, name=newest.name)
+        path, state = newest
+        file = str(path)
+        load_model(model, state, name=path.name)
     iteration = state["trainer"]["iteration"] + 1 if "trainer" in state else None
     return {
         "checkpoint": Path(file).name,

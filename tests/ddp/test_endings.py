@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sora_det.engine.checkpoint import Checkpoints, read_checkpoint
+from sora_det.engine.checkpoint import Checkpoints
 from tests.tools.process import ROOT, Started
 
 JOB = "tests/ddp/job.py"
@@ -101,10 +101,10 @@ def test_a_job_that_is_asked_to_stop_writes_a_checkpoint(
     ending = endings[name]
     assert ending.code == 75, ending.err
     assert "KeyboardInterrupt" not in ending.err
-    newest = Checkpoints(ending.folder).newest()
+    newest = Checkpoints(ending.folder).read_newest()
     assert newest is not None
-    state = read_checkpoint(newest)
-    assert newest.name == f"model_{state['trainer']['iteration']:07d}.pth"
+    file, state = newest
+    assert file.name == f"model_{state['trainer']['iteration']:07d}.pth"
     assert state["processes"] == [{}, {}]  # that of each, of which this model has none
 
 
@@ -124,7 +124,7 @@ def test_the_job_ends_in_time(tmp_path: Path, way: str, fault: str) -> None:
 def test_asked_to_stop(tmp_path: Path, way: str, action: Callable[[Started], None]) -> None:
     ending = Job(tmp_path / "job", "none", *command(way)).ending(action)
     assert ending.code == 75, ending.err
-    assert Checkpoints(ending.folder).newest() is not None
+    assert Checkpoints(ending.folder).read_newest() is not None
 
 
 @pytest.mark.slow

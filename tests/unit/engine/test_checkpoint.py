@@ -159,11 +159,24 @@ def test_a_damaged_file_is_passed_over(tmp_path: Path, caplog: pytest.LogCapture
     files[2].write_bytes(raw)
     files[1].write_bytes(files[1].read_bytes()[:-10])
     with caplog.at_level(logging.WARNING):
-        assert store.newest() == files[0]
-    assert caplog.text.count("is damaged (its checksum differs): going back") == 2
+        assert store.read_newest() == (files[0], {"model": {}, "n": 0})
+    assert caplog.text.count("is damaged: its checksum differs: going back") == 2
     files[0].write_bytes(b"")
     with pytest.raises(ValueError, match=r"every checkpoint in .* is damaged"):
-        store.newest()
+        store.read_newest()
+
+
+def test_a_damaged_file_that_has_lost_its_checksum(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Checkpoints(tmp_path)
+    files = [store.write(f"model_{n:07d}", {"model": {}, "n": n}) for n in range(3)]
+    checksum_file(files[2]).unlink()
+    files[2].write_bytes(files[2].read_bytes()[:-10])
+    checksum_file(files[1]).write_text("")
+    with caplog.at_level(logging.WARNING):
+        assert store.read_newest() == (files[1], {"model": {}, "n": 1})
+    assert "model_0000002.pth is no checkpoint of tensors and plain values" in caplog.text
 
 
 def test_the_checksum_is_what_sha256sum_reads(tmp_path: Path) -> None:
@@ -173,7 +186,7 @@ def test_the_checksum_is_what_sha256sum_reads(tmp_path: Path) -> None:
 
 
 def test_without_files_there_is_no_newest(tmp_path: Path) -> None:
-    assert Checkpoints(tmp_path).newest() is None
+    assert Checkpoints(tmp_path).read_newest() is None
 
 
 # What is left out
