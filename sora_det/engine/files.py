@@ -58,6 +58,21 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object], *, checksum: bo
         raise
 
 
+def append(path: Path, text: str) -> None:
+    """Add to a file, and return when it is on the disk.
+
+    Raises:
+        OSError: with the cause in words.
+    """
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise _explained(path, error) from error
+
+
 def damage(path: Path) -> str:
     """Say what is wrong with a file that has a checksum, "" if nothing is or there is none."""
     if not path.is_file():

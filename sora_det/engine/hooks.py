@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -17,8 +16,8 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..data.loader import Skipped
-from .files import write_whole
-from .metrics import kept_lines
+from .files import append
+from .metrics import keep_lines
 
 logger = logging.getLogger(__name__)
 
@@ -112,10 +111,8 @@ class LogSkipped(HookBase):
         return batch
 
     def before_train(self) -> None:
-        if comm.is_main_process() and self.file.is_file():
-            kept = kept_lines(self.file, self.trainer.start_iter)
-            write_whole(self.file, lambda file: file.write("".join(kept).encode()))
-            self.count = len(kept)
+        if comm.is_main_process():
+            self.count = len(keep_lines(self.file, self.trainer.start_iter))
 
     def after_step(self) -> None:
         found = [one for part in comm.gather(self.found) for one in part]  # none elsewhere
@@ -127,12 +124,8 @@ class LogSkipped(HookBase):
 
     def _write(self, found: Sequence[Skipped]) -> None:
         self.count += len(found)
-        with self.file.open("a", encoding="utf-8") as file:
-            for one in found:
-                row = {"iteration": self.trainer.iter, **asdict(one)}
-                file.write(json.dumps(row) + "\n")
-            file.flush()
-            os.fsync(file.fileno())  # before the checkpoint that counts on it
+        rows = [{"iteration": self.trainer.iter, **asdict(one)} for one in found]
+        append(self.file, "".join(json.dumps(row) + "\n" for row in rows))
         for one in dict.fromkeys(found):
             if one not in self.told:
                 logger.warning("%s: another image stands in for it", one.reason)

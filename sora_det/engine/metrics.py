@@ -1,7 +1,6 @@
 """The file of metrics, which an interrupted and resumed run writes as an uninterrupted one does."""
 
 import json
-import os
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 from detectron2.engine import HookBase
 from detectron2.utils.events import EventStorage
 
-from .files import write_whole
+from .files import append, write_whole
 
 WINDOW = 20  # iterations that a smoothed value is the median of
 # Of one process on one machine: a resumed run has times of its own.
@@ -56,8 +55,7 @@ class WriteMetrics(HookBase):
         self.file, self.period = Path(file), period
 
     def before_train(self) -> None:
-        kept = kept_lines(self.file, self.trainer.start_iter)
-        write_whole(self.file, lambda file: file.write("".join(kept).encode()))
+        kept = keep_lines(self.file, self.trainer.start_iter)
         self.written = json.loads(kept[-1])["iteration"] if kept else -1
 
     def after_step(self) -> None:
@@ -75,11 +73,16 @@ class WriteMetrics(HookBase):
             json.dumps({**row, "iteration": iteration}, sort_keys=True) + "\n"
             for iteration, row in sorted(rows.items())
         ]
-        with self.file.open("a", encoding="utf-8") as file:
-            file.writelines(lines)
-            file.flush()
-            os.fsync(file.fileno())  # before the checkpoint that counts on it
+        append(self.file, "".join(lines))
         self.written = max(rows, default=self.written)
+
+
+def keep_lines(file: Path, start: int) -> list[str]:
+    """Drop from a file the lines of iterations that are about to be repeated; return the others."""
+    kept = kept_lines(file, start)
+    if file.is_file():
+        write_whole(file, lambda new: new.write("".join(kept).encode()))
+    return kept
 
 
 def kept_lines(file: Path, start: int) -> list[str]:

@@ -17,11 +17,13 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..data.order import seed_everything
-from .metrics import History, recent_history, restore_history
+from .files import append
+from .metrics import History, keep_lines, recent_history, restore_history
 
 logger = logging.getLogger(__name__)
 
 BAD_STEPS = "bad_steps.jsonl"
+IDENTITY = ("image_id", "file_name")  # what it says of an image
 NORMALIZER = "loss_normalizer"  # RetinaNet's attribute: a running number of matched anchors
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -41,8 +43,9 @@ class Trainer(TrainerBase):
         clip_norm: largest norm of all gradients together; None does not clip.
         accumulate: batches that one step averages over.
         seed: of the random numbers of every step.
-        max_bad_steps: steps in a row whose loss, or gradient without scaling, may be not finite.
-            Such a step changes nothing, and its images are written down.
+        max_bad_steps: steps in a row whose loss or gradient may be not finite. Such a step changes
+            nothing, and the ids and files of its images are written down. A gradient does not
+            count as long as a smaller scale of the loss may help, with float16.
         folder: where that is, as bad_steps.jsonl; None for nowhere.
 
     Raises:
@@ -86,18 +89,22 @@ class Trainer(TrainerBase):
     def before_train(self) -> None:
         super().before_train()
         restore_history(self.storage, self._history)
+        if self.folder is not None and comm.is_main_process():
+            keep_lines(self.folder / BAD_STEPS, self.start_iter)
         self._batches = iter(self.batches(self.start_iter * self.accumulate))
 
     def run_step(self) -> None:
         seed_everything("step", self.seed, self.iter, comm.get_rank())
         losses: dict[str, Tensor] = {}
-        images: list[str] = []
+        images: list[dict[str, Any]] = []
         data_time = 0.0
         for part in range(self.accumulate):
             start = time.perf_counter()
             batch = next(self._batches)
             data_time += time.perf_counter() - start
-            images += [str(image.get("file_name", "?")) for image in batch]
+            images += [
+                {key: image.get(key) for key in ("image_id", "file_name")} for image in batch
+            ]
             with self._synchronised(last=part == self.accumulate - 1):
                 with (
                     torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None),
@@ -130,8 +137,8 @@ class Trainer(TrainerBase):
         limit = math.inf if self.clip_norm is None else self.clip_norm
         norm = nn.utils.clip_grad_norm_(self.parameters, limit).item()
         fault = "" if math.isfinite(sum(means.values())) else "loss"
-        if not fault and not self.scaler.is_enabled() and not math.isfinite(norm):
-            fault = "gradient"  # where losses are scaled it is the scaler that skips such steps
+        if not fault and not math.isfinite(norm) and self.scaler.get_scale() <= 1:
+            fault = "gradient"  # of a larger scale the scaler takes half and leaves out the step
         if not fault:
             self.storage.put_scalar("grad_norm", norm)
             self.scaler.step(self.optimizer)
@@ -151,14 +158,15 @@ class Trainer(TrainerBase):
         self.stop_agreed = asked > 0
         return dict(zip(losses, means, strict=True))
 
-    def _note_bad_step(self, fault: str, means: Mapping[str, float], images: list[str]) -> None:
+    def _note_bad_step(
+        self, fault: str, means: Mapping[str, float], images: list[dict[str, Any]]
+    ) -> None:
         self.bad_steps += 1
-        everywhere = [name for part in comm.gather(images) for name in part]
+        everywhere = [image for part in comm.gather(images) for image in part]
         if self.folder is not None and comm.is_main_process():
             row = {"iteration": self.iter, "not_finite": fault, "images": everywhere}
             losses = {name: repr(value) for name, value in means.items()}
-            with (self.folder / BAD_STEPS).open("a", encoding="utf-8") as file:
-                file.write(json.dumps({**row, "losses": losses}, ensure_ascii=False) + "\n")
+            append(self.folder / BAD_STEPS, json.dumps({**row, "losses": losses}) + "\n")
         what = f"the {fault} is not finite at iteration {self.iter}: {dict(means)}"
         if self.bad_steps > self.max_bad_steps:
             where = f"; the images are listed in {self.folder / BAD_STEPS}" if self.folder else ""

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sora_det.engine import files
-from sora_det.engine.files import damage, write_whole
+from sora_det.engine.files import append, damage, write_whole
 
 
 def test_written_whole_with_its_checksum(tmp_path: Path) -> None:
@@ -76,6 +76,21 @@ def test_a_full_disk() -> None:
     assert "the disk is full" in str(files._explained(Path("/dev/x"), caught.value))
 
 
+def test_lines_that_cannot_be_added() -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    with pytest.raises(OSError, match="cannot write /dev/full: the disk is full"):
+        append(Path("/dev/full"), "a line\n")
+
+
+def test_lines_that_are_added(tmp_path: Path) -> None:
+    append(tmp_path / "a", "é\n")
+    append(tmp_path / "a", "b\n")
+    assert (tmp_path / "a").read_text(encoding="utf-8") == "é\nb\n"
+
+
 def test_a_vanished_folder(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="the folder has vanished"):
+        append(tmp_path / "gone" / "a", "")
     with pytest.raises(OSError, match="the folder has vanished"):
         write_whole(tmp_path / "gone" / "a", lambda file: file.write(b""))

@@ -182,7 +182,7 @@ def test_detectors_train_in_every_precision(
 def test_a_bad_step_changes_nothing_and_is_written_down(tmp_path: Path) -> None:
     data = batches(4, 2)
     for number, image in enumerate(data[2]):
-        image["file_name"] = f"{number}.jpg"
+        image |= {"image_id": number, "file_name": f"{number}.jpg"}
     data[2][1]["y"].fill_(math.nan)
     model, twin = MeanSquare(), MeanSquare()
     trainer = train(model, data, 4, max_bad_steps=1, folder=tmp_path)
@@ -190,7 +190,10 @@ def test_a_bad_step_changes_nothing_and_is_written_down(tmp_path: Path) -> None:
     assert torch.equal(vector(model), vector(twin))
     (row,) = [json.loads(line) for line in (tmp_path / "bad_steps.jsonl").read_text().splitlines()]
     assert (row["iteration"], row["not_finite"], row["losses"]) == (2, "loss", {"loss": "nan"})
-    assert row["images"] == ["0.jpg", "1.jpg"]
+    assert row["images"] == [
+        {"image_id": 0, "file_name": "0.jpg"},
+        {"image_id": 1, "file_name": "1.jpg"},
+    ]
     assert trainer.bad_steps == 0  # a good one followed
     losses = trainer.storage.history("total_loss").values()
     assert [iteration for _, iteration in losses] == [0, 1, 3]
@@ -208,6 +211,29 @@ def test_too_many_bad_steps_in_a_row(tmp_path: Path) -> None:
     assert len((tmp_path / "bad_steps.jsonl").read_text().splitlines()) == 3
     assert torch.isfinite(vector(model)).all()
     train(MeanSquare(), data, 6, max_bad_steps=3)
+
+
+def test_bad_steps_that_are_repeated_are_listed_once(tmp_path: Path) -> None:
+    data = batches(4, 2)
+    for number in (0, 2):
+        data[number][0]["y"].fill_(math.nan)
+    train(MeanSquare(), data, 4, max_bad_steps=1, folder=tmp_path)
+    listed = (tmp_path / "bad_steps.jsonl").read_text()
+    model = MeanSquare()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    again = Trainer(model, lambda start: data[start:], optimizer, max_bad_steps=1, folder=tmp_path)
+    again.train(1, 4)  # resumed from a checkpoint of the first iteration
+    assert (tmp_path / "bad_steps.jsonl").read_text() == listed
+    assert len(listed.splitlines()) == 2
+
+
+def test_a_gradient_that_no_scale_makes_finite_stops_float16_too() -> None:
+    model = MeanSquare()
+    next(model.parameters()).register_hook(lambda gradient: gradient * math.nan)
+    before = vector(model)
+    with pytest.raises(FloatingPointError, match="gradient is not finite at iteration 18"):
+        train(model, batches(40, 2), 40, precision="float16", max_bad_steps=2)
+    assert torch.equal(vector(model), before)  # 2^16 is halved 16 times, and 3 steps are bad
 
 
 def test_random_numbers_follow_from_seed_and_iteration() -> None:
