@@ -1,6 +1,7 @@
 """PEFT's patterns of layers, which are regular expressions from a file: matched in bounded time."""
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 
 from .errors import AdaptationError, brief
@@ -41,7 +42,10 @@ def compile_patterns(
                 "layers in full, or use fewer * and |"
             )
         try:
-            found.append((re.compile(rf"(.*\.)?({pattern})$"), value))
+            with warnings.catch_warnings():
+                # Of what a later Python may read in another way, such as [[a]: no name needs that.
+                warnings.simplefilter("ignore", FutureWarning)
+                found.append((re.compile(rf"(.*\.)?({pattern})$"), value))
         except (re.error, RecursionError, OverflowError) as error:
             raise AdaptationError(f"{brief(pattern)} in {where} is no pattern") from error
     return found

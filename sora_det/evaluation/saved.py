@@ -10,6 +10,7 @@ import json
 import os
 import re
 import tempfile
+import warnings
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
@@ -133,7 +134,8 @@ def read_domain(file: str | Path) -> DomainData:
     path = Path(file)
     try:
         members(path)
-        with np.load(path, allow_pickle=False) as stored:
+        with warnings.catch_warnings(), np.load(path, allow_pickle=False) as stored:
+            warnings.simplefilter("ignore")  # of odd headers, which are refused if they matter
             head = json.loads(str(stored["header"]))
             if head["format"] != FORMAT:
                 raise ValueError(f"it has format {head['format']}, this version reads {FORMAT}")

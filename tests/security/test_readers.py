@@ -1,7 +1,9 @@
 """What readers did not refuse before they were fuzzed, each by the message that it gets now."""
 
+import contextlib
 import json
 import time
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -205,6 +207,24 @@ def test_detections_that_are_refused(
     assert "fog.npz" in str(error.value)
 
 
+def test_odd_headers_of_arrays_cause_no_warning(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    """One as Python 2 wrote them, and one with an escape that Python advises against."""
+    path = write_domain(domain_data("fog", images=1), tmp_path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    score = members["score.npy"]
+    for plain, odd in ((b",), }  ", b"L,), } "), (b"'shape'", b"'sh\\pe'")):
+        assert plain in score
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in {**members, "score.npy": score.replace(plain, odd)}.items():
+                archive.writestr(name, content)
+        with contextlib.suppress(ValueError):
+            read_domain(path)
+    assert [str(one.message) for one in recwarn] == []
+
+
 def test_detections_that_are_compressed(tmp_path: Path) -> None:
     path = write_domain(domain_data("fog", images=1), tmp_path)
     with np.load(path) as stored:
@@ -214,6 +234,12 @@ def test_detections_that_are_compressed(tmp_path: Path) -> None:
 
 
 NAMES = [f"model.layers.{i}.self_attn.{p}_proj" for i in range(80) for p in "qkvo"]
+
+
+def test_odd_patterns_cause_no_warning(recwarn: pytest.WarningsRecorder) -> None:
+    found = compile_patterns({"[[a]": 1, "[a||b]": 2}, ["a"], "config")
+    assert of_pattern(found, "a", 0) == 1
+    assert not recwarn.list
 
 
 def test_patterns_as_people_write_them() -> None:
