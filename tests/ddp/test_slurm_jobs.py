@@ -18,7 +18,7 @@ submitit = pytest.importorskip("submitit", reason="needs the extra slurm")
 from scripts.launch_slurm import parser, submit  # noqa: E402  which needs submitit
 
 SECONDS = 240  # until a job that does not end is given up
-SETTINGS = ("train.max_iter=80", "train.checkpoint_period=1000", "train.accumulate=2")
+SETTINGS = ("train.max_iter=20", "train.checkpoint_period=1000", "train.accumulate=2")
 
 # They do what those of SLURM print, and keep what they are given.
 COMMANDS = {"sbatch": 'cp "$1" "$KEPT"; echo Submitted batch job 12', "srun": "", "scontrol": ""}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.fuzz.target import execute
 from tests.fuzz.targets import TARGETS
 
-SOME = settings(max_examples=600, derandomize=True, database=None, deadline=None)
+SOME = settings(max_examples=300, derandomize=True, database=None, deadline=None)
 
 
 @pytest.mark.parametrize("name", TARGETS)

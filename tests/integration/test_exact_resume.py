@@ -20,21 +20,19 @@ from tests.tools.process import Started
 ITERATIONS = "train.max_iter=30"
 
 
-@pytest.fixture(scope="module", params=[0, 2], ids=["no worker", "two workers"])
-def whole(
-    request: pytest.FixtureRequest, toy: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, int]:
-    """A run that was never killed, and its number of data workers."""
+@pytest.fixture(scope="module")
+def whole(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run without data workers that was never killed."""
     folder = tmp_path_factory.mktemp("whole")
-    arguments = command(toy, folder / "run", request.param, ITERATIONS)
+    arguments = command(toy, folder / "run", 0, ITERATIONS)
     ended = Started(*arguments, folder=folder / "log").wait()
     assert ended.code == 0, ended.err
     assert count_tensors(folder / "run") > 100
-    return folder / "run", request.param
+    return folder / "run"
 
 
-def test_killed_at_any_moment(whole: tuple[Path, int], toy: Path, tmp_path: Path) -> None:
-    reference, workers = whole
+@pytest.mark.parametrize("workers", [0, 2])
+def test_killed_at_any_moment(whole: Path, toy: Path, tmp_path: Path, workers: int) -> None:
     output = tmp_path / "run"
     unfinished = kill_at(
         ["step", "write", "step"],
@@ -44,29 +42,27 @@ def test_killed_at_any_moment(whole: tuple[Path, int], toy: Path, tmp_path: Path
         seed=workers,
     )
     assert unfinished >= 1  # the kill in a write has hit one
-    assert not differences(output, reference)
+    assert not differences(output, whole)
     assert not drafts(output)
 
 
-def test_any_difference_is_seen(whole: tuple[Path, int], tmp_path: Path) -> None:
-    reference, _ = whole
+def test_any_difference_is_seen(whole: Path, tmp_path: Path) -> None:
     for name in ("results.json", "metrics.json"):
-        (tmp_path / name).write_text((reference / name).read_text())
-    state = torch.load(reference / "model_final.pth", weights_only=True)
+        (tmp_path / name).write_text((whole / name).read_text())
+    state = torch.load(whole / "model_final.pth", weights_only=True)
     name, value = next((k, v) for k, v in state["model"].items() if v.is_floating_point())
     value.view(-1)[0] = torch.nextafter(value.view(-1)[0], torch.tensor(9.0))
     torch.save(state, tmp_path / "model_final.pth")
-    assert differences(tmp_path, reference) == [f"/model/{name} differs"]
+    assert differences(tmp_path, whole) == [f"/model/{name} differs"]
     metrics = (tmp_path / "metrics.json").read_text().splitlines(keepends=True)
     (tmp_path / "metrics.json").write_text("".join(metrics[:-1]))
-    assert "metrics.json differs" in differences(tmp_path, reference)
+    assert "metrics.json differs" in differences(tmp_path, whole)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGTERM, 2), (signal.SIGINT, 0)])
 def test_asked_to_stop(
-    whole: tuple[Path, int], toy: Path, tmp_path: Path, number: signal.Signals
+    whole: Path, toy: Path, tmp_path: Path, number: signal.Signals, workers: int
 ) -> None:
-    reference, workers = whole
     output = tmp_path / "run"
     arguments = command(toy, output, workers, ITERATIONS)
     run = Started(*arguments, folder=tmp_path / "log")
@@ -80,4 +76,4 @@ def test_asked_to_stop(
     assert not (output / "model_final.pth").exists()
     again = Started(*arguments, folder=tmp_path / "log again").wait()
     assert again.code == 0, again.err
-    assert not differences(output, reference)
+    assert not differences(output, whole)
