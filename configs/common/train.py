@@ -10,6 +10,7 @@ train = dict(
     allow_pickle=False,  # read init_checkpoint even if it is a .pkl, which can run any code
     checkpoint_period=4000,
     checkpoints_kept=3,  # the final one apart
+    check_images=True,  # look at all of the source before training, and remember what was seen
     max_bad_steps=10,  # in a row; a step whose loss is not finite changes nothing
     eval_period=4000,  # on the source domain alone; 0: never
     log_period=20,

@@ -22,6 +22,8 @@ from torch import nn
 from ..adapt import save_adapter, trainable
 from ..adapt.record import recall
 from ..data import Benchmark, register
+from ..data.audit import check_source
+from ..data.images import BadImageError
 from ..evaluation import DomainTable, RunInfo
 from ..evaluation.run import evaluate
 from ..evaluation.scoring import Extras
@@ -162,8 +164,17 @@ def _train(
         ]
     )
     if done < train.max_iter:
+        if train.check_images:
+            _check_images(benchmark)
         trainer.train(done, train.max_iter)
     return {"checkpoint": FINAL, "iteration": max(done, train.max_iter), **asdict(origin)}
+
+
+def _check_images(benchmark: Benchmark) -> None:
+    """Stop now for the images that would stop training later; the first process looks at them."""
+    fault = comm.all_gather(check_source(benchmark) if comm.is_main_process() else "")[0]
+    if fault:
+        raise BadImageError(fault)
 
 
 def _make_folder(folder: Path) -> None:

@@ -32,6 +32,7 @@ def _loggers() -> Iterator[None]:
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run the script on few images, in a folder whose name a config override could not hold."""
     root = tmp_path / "a folder (1)"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(quickstart, "ROOT", root)
     monkeypatch.setattr(quickstart, "IMAGES", {"train": 4, "test": 2})
 

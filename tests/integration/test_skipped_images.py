@@ -88,10 +88,36 @@ def test_a_resumed_run_is_the_same(whole: Path, dirty: Path, tmp_path: Path) -> 
     assert [name for name in wanted if not torch.equal(found[name], wanted[name])] == []
 
 
-def test_the_default_stops(dirty: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadImageError, match="on_bad_image=skip trains without such images"):
-        run(dirty, tmp_path, "benchmark.on_bad_image=error")
+@pytest.mark.parametrize("check", [True, False])
+def test_the_default_stops(
+    dirty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check: bool
+) -> None:
+    """Before the first step, unless that is not wanted."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    more = ("benchmark.on_bad_image=error", f"train.check_images={check}")
+    with pytest.raises(
+        BadImageError, match="on_bad_image=skip trains without such images"
+    ) as error:
+        run(dirty, tmp_path, *more)
+    before = "3 of 11 images of the source cannot be used, the first: "
+    assert str(error.value).startswith((before if check else "") + "image 'daytime_clear_train_")
     assert not (tmp_path / "skipped_images.jsonl").exists()
+
+
+def test_skipping_looks_at_what_is_scored_alone(
+    dirty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    run(dirty, tmp_path, "train.check_images=true", "train.max_iter=1")
+    folder = tmp_path / "toy_weather"
+    shutil.copytree(dirty.parent, folder)
+    bad = next(folder.glob("daytime_clear/VOC2007/JPEGImages/*_test_*.jpg"))
+    bad.write_bytes(bad.read_bytes()[:900])
+    with pytest.raises(
+        BadImageError, match=rf"^1 of 3 images of the source .*'{bad.stem}'"
+    ) as error:
+        run(folder / dirty.name, tmp_path / "run", "train.check_images=true")
+    assert "on_bad_image" not in str(error.value)
 
 
 def test_clean_data_leave_no_trace(toy: Path, tmp_path: Path) -> None:

@@ -35,8 +35,10 @@ OVERRIDES = (
     f"dataloader.test.augmentations.0.max_size={SIDE}",
     "dataloader.test.num_workers=0",
     "train.device=cpu",
+    "train.check_images=false",  # which keeps a cache in the user's home
     "train.eval_period=0",
     "train.log_period=1",
+    "train.evaluation.replicates=20",  # a thousand of the bootstrap take longer than the rest
 )
 
 MANY_BOXES = (  # so that some of a hardly trained detector's find an object

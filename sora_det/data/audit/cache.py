@@ -26,13 +26,15 @@ Stamp = tuple[int, int]  # time of the last change in ns, bytes
 _MAKER = {"version": VERSION, "pillow": PIL.__version__}
 
 
-def cache_file(root: Path) -> Path:
+def cache_file(root: Path) -> Path | None:
     """Where facts of the files below `root` are kept: in the user's cache folder.
 
     That is `sora_det/audit` below the folder that the environment variable XDG_CACHE_HOME names, or
-    below ~/.cache.
+    below ~/.cache; None for a user without a home.
     """
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if base.startswith("~"):
+        return None
     place = os.path.realpath(root)
     digest = hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     return Path(base) / "sora_det" / "audit" / f"{digest}.json"

@@ -57,9 +57,9 @@ def audit(
         jobs[entry.image] = examine_picture
         if entry.sheet is not None:
             jobs[entry.sheet] = examine_sheet
-    bar = tqdm(total=len(jobs), unit="file", disable=None if progress else True, leave=False)
-    with bar:
-        facts, cached = _facts(jobs, benchmark.root, workers or _processors(), cache, bar.update)
+    facts, cached = find_facts(
+        jobs, benchmark.root, workers=workers, cache=cache, show="" if progress else None
+    )
     counts, findings = _judge(splits, facts, benchmark, distance)
     return Audit(
         benchmark=benchmark.name,
@@ -89,6 +89,30 @@ def _splits(benchmark: Benchmark, domain: Domain) -> Iterator[Split]:
             coco_split(split, folder / domain.splits[role], images, benchmark.root)
 
 
+def find_facts(
+    jobs: Mapping[Path, Examine],
+    root: Path,
+    *,
+    workers: int | None = None,
+    cache: bool = True,
+    show: str | None = None,
+) -> tuple[dict[Path, Facts], int]:
+    """Find the facts of all files that exist, and how many of them were known before.
+
+    Args:
+        jobs: files below `root`, and what to do with each.
+        root: of the benchmark.
+        workers: threads; None for one per processor.
+        cache: as of `audit`.
+        show: words before a progress bar, if stderr is a terminal; None for no bar.
+    """
+    bar = tqdm(
+        total=len(jobs), desc=show or None, unit="file", disable=show is None or None, leave=False
+    )
+    with bar:
+        return _facts(jobs, root, workers or _processors(), cache, bar.update)
+
+
 def _facts(
     jobs: Mapping[Path, Examine],
     root: Path,
@@ -96,11 +120,10 @@ def _facts(
     cache: bool,
     progress: Callable[[int], object],
 ) -> tuple[dict[Path, Facts], int]:
-    """Find the facts of all files that exist, and how many of them were known before."""
     stamps = {file: when for file in jobs if (when := stamp(file)) is not None}
     names = {file: file.relative_to(root).as_posix() for file in stamps}
-    store = cache_file(root)
-    known = read_cache(store) if cache else {}
+    store = cache_file(root) if cache else None
+    known = read_cache(store) if store else {}
     facts: dict[Path, Facts] = {}
     for file, when in stamps.items():
         before, earlier = known.get(names[file], (None, None))
@@ -115,7 +138,7 @@ def _facts(
             facts[file] = found
             progress(1)
     finally:  # what is known stays known if somebody loses patience
-        if cache and len(facts) > cached:
+        if store and len(facts) > cached:
             known |= {names[file]: (stamps[file], found) for file, found in facts.items()}
             write_cache(store, known)
     return facts, cached

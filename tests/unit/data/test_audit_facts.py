@@ -244,6 +244,15 @@ def test_without_a_cache_nothing_is_kept(benchmark: Benchmark, examined: list[st
     assert not cache_file(benchmark.root).exists()
 
 
+def test_a_user_without_a_home_has_no_cache(
+    benchmark: Benchmark, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as it does without one
+    assert cache_file(benchmark.root) is None
+    assert audit(benchmark, progress=False).cached == 0
+
+
 def test_a_lost_file_is_lost_although_it_was_known(benchmark: Benchmark) -> None:
     audit(benchmark, progress=False)
     (benchmark.root / "clear" / "JPEGImages" / "d.jpg").unlink()

@@ -1,6 +1,10 @@
 """Bad images while training and testing: an error, or another image in their place."""
 
 import itertools
+import logging
+import re
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +17,7 @@ from detectron2.data import transforms as T
 from PIL import Image
 
 from sora_det.data import Benchmark, load_benchmark, loader, records, register
+from sora_det.data.audit import check_source
 from sora_det.data.images import BadImageError
 from sora_det.data.loader import Skipped, TrainMapper
 from sora_det.data.order import candidates, image_at, random_numbers
@@ -156,6 +161,67 @@ def test_the_policy_is_one_of_two(small_weather: Path) -> None:
     with pytest.raises(ValueError, match=r"on_bad_image must be one of \('error', 'skip'\), got"):
         load_benchmark(small_weather, on_bad_image="ignore")
     assert load_benchmark(small_weather).on_bad_image == "error"
+
+
+# --- before training --------------------------------------------------------------------
+
+
+@pytest.fixture
+def source(
+    benchmark: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., str]:
+    """What `check_source` says of the benchmark, under a policy."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def check(policy: str = "error") -> str:
+        chosen = replace(benchmark, on_bad_image=policy)
+        register(chosen)
+        return check_source(chosen)
+
+    return check
+
+
+def test_what_would_stop_training_is_found_before(
+    benchmark: Benchmark, source: Callable[..., str]
+) -> None:
+    assert source() == ""
+    cut(benchmark, "b", "g")
+    Image.new("RGB", (32, 25)).save(image_of(benchmark, "c"))
+    found = source()
+    assert re.match(r"3 of \d+ images of the source cannot be used, the first: image 'b': ", found)
+    assert found.count(str(image_of(benchmark, "b"))) == 1
+    assert "on_bad_image=skip trains without such images" in found
+    assert source("skip") == ""
+    for name in "bg":
+        Image.new("RGB", (32, 24)).save(image_of(benchmark, name))
+    assert "'c': " in source()
+    assert "has 32x25 pixels, but its annotation says 32x24" in source()
+
+
+def test_an_image_that_lies_or_stands_is_right(
+    benchmark: Benchmark, source: Callable[..., str]
+) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.new("RGB", (24, 32)).save(image_of(benchmark, "a"), exif=turned)
+    assert source() == ""
+
+
+def test_images_are_looked_at_once(
+    benchmark: Benchmark, source: Callable[..., str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        source()
+        source()
+    first, again = [m for m in caplog.messages if m.startswith("looked at")]
+    count = first.split()[2]
+    assert first == f"looked at {count} images, 0 known from before"
+    assert again == f"looked at {count} images, {count} known from before"
+
+
+def test_targets_are_not_looked_at(benchmark: Benchmark, source: Callable[..., str]) -> None:
+    shutil.rmtree(benchmark.root / "fog")
+    assert source() == ""
 
 
 # --- annotations ------------------------------------------------------------------------
