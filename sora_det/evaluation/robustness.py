@@ -168,7 +168,10 @@ class RobustnessTable:
         if self.run.random_init:
             notes.append("The backbone started from random numbers, not from pretrained weights.")
         for domain in self.domains:
-            zero = [TITLES[m] for m in METRICS if self.score(domain, metric=m) == 0]
+            clean = {m: self.score(domain, metric=m) for m in METRICS}
+            zero = [
+                TITLES[m] for m, score in clean.items() if score is not None and score < NOTHING
+            ]
             if zero:
                 notes.append(f"{domain} has no rPC of {' and '.join(zero)}: 0 on clean images.")
         return tuple(notes)

@@ -60,8 +60,9 @@ def test_extra_corruptions_stay_out_of_the_means() -> None:
     assert "(extra)" not in alone.to_text()
 
 
-def test_no_ratio_to_nothing() -> None:
-    zero = table(lambda name, s: 5.0 if name else 0.0)
+@pytest.mark.parametrize("clean", [0.0, 1e-320])
+def test_no_ratio_to_nothing(clean: float) -> None:
+    zero = table(lambda name, s: 5.0 if name else clean)
     assert (zero.mpc("clear"), zero.rpc("clear")) == (5, None)
     assert "clear has no rPC of COCO AP and AP50 (VOC): 0 on clean images." in zero.notes()
     assert json.loads(zero.to_json())["summary"]["clear"]["coco_ap"]["rpc"] is None
