@@ -9,6 +9,7 @@ scripts/launch_slurm.py submits it. docs/distributed.md has the rest.
 """
 
 import argparse
+import logging
 import sys
 import warnings
 from pathlib import Path
@@ -26,6 +27,7 @@ from sora_det.engine.train import fit, score  # noqa: E402
 
 
 def main(args: argparse.Namespace) -> None:
+    logging.raiseExceptions = False  # no traceback for every line where a disk is full
     try:
         run(args)
     except (OSError, FloatingPointError, ValueError) as error:

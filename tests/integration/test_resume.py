@@ -1,9 +1,11 @@
 """An interrupted run goes on where it was: rates, images, metrics."""
 
+import errno
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +14,8 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from sora_det.adapt import svd
+from sora_det.engine import files
+from sora_det.engine.checkpoint import FINAL, POINTER
 from sora_det.engine.train import fit
 from tests.integration.watch import Crash, Seen, Watch
 from tests.tools.tiny_heads import use_head
@@ -95,20 +99,61 @@ def test_metrics_go_on(resumed: tuple[Watch, Path]) -> None:
     assert [row["iteration"] for row in rows if "lr/head" in row] == [0, 1, 2, 3, 4, 5]
 
 
+def end_of(cfg: DictConfig, *, resume: bool = False, crash: int = ITERATIONS) -> dict[str, Tensor]:
+    """Train, until a crash perhaps, and return the weights and what the scaler of losses holds."""
+    cfg.hooks.crash = L(Crash)(at=crash)
+    fit(cfg, resume=resume)
+    state = torch.load(Path(cfg.train.output_dir) / FINAL, weights_only=True)["trainer"]["scaler"]
+    return Watch.last.after | {name: torch.tensor(value) for name, value in state.items()}
+
+
+def check_exact(make: Callable[[Path], DictConfig], folder: Path) -> dict[str, Tensor]:
+    """Compare a run with one that was cut off; return its end."""
+    whole = end_of(make(folder / "whole"))
+    with pytest.raises(RuntimeError, match="power cut"):
+        end_of(make(folder / "parts"), crash=4)
+    parts = end_of(make(folder / "parts"), resume=True)
+    check_equal(parts, whole)
+    return whole
+
+
+def check_equal(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    assert [name for name in wanted if not torch.equal(found[name], wanted[name])] == []
+
+
 def test_retinanet_goes_on_counting_anchors(toy: Path, tmp_path: Path) -> None:
     """Its loss is divided by a running number; and it is scripted, which rounds as it likes."""
+    check_exact(lambda output: use_head(config(toy, output), "retinanet"), tmp_path)
 
-    def run(output: Path, *, resume: bool = False, crash: int = ITERATIONS) -> dict[str, Tensor]:
-        cfg = use_head(config(toy, output), "retinanet")
-        cfg.hooks.crash = L(Crash)(at=crash)
-        fit(cfg, resume=resume)
-        return Watch.last.after
 
-    whole = run(tmp_path / "whole")
-    with pytest.raises(RuntimeError, match="power cut"):
-        run(tmp_path / "parts", crash=4)
-    parts = run(tmp_path / "parts", resume=True)
-    assert [name for name, value in whole.items() if not torch.equal(value, parts[name])] == []
+def test_float16_goes_on_with_its_scale(toy: Path, tmp_path: Path) -> None:
+    """With a scale that has been halved, and counts the steps until it is doubled."""
+    end = check_exact(lambda output: config(toy, output, "train.precision=float16"), tmp_path)
+    assert 0 < end["scale"] < 2.0**16
+    assert 0 < end["_growth_tracker"]
+
+
+def test_a_full_disk_ends_a_run_that_goes_on_later(
+    toy: Path, whole: Watch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = files._Hashed.write
+
+    def refuse(file: Any, data: bytes) -> int:
+        if (tmp_path / POINTER).exists():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(file, data)
+
+    with monkeypatch.context() as full:
+        full.setattr(files._Hashed, "write", refuse)
+        with pytest.raises(OSError, match=r"cannot write .*model_final\.pth: the disk is full"):
+            fit(config(toy, tmp_path))
+    assert (tmp_path / POINTER).read_text() == "model_0000002.pth"
+    assert not list(tmp_path.glob(".model_*"))
+    fit(config(toy, tmp_path), resume=True)
+    after = Watch.last.after
+    assert [
+        name for name, value in whole.after.items() if not torch.equal(value, after[name])
+    ] == []
 
 
 def test_a_finished_run_is_only_scored(toy: Path, resumed: tuple[Watch, Path]) -> None:
