@@ -3,6 +3,8 @@
 With RetinaNet, where each process has a state of its own: a running number of anchors.
 """
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ pytestmark = pytest.mark.slow
 TRAIN = ("scripts/train_net.py", "--resume", "--config-file")
 TWO = ("--standalone", "--nproc-per-node=2")
 SETTINGS = ("train.max_iter=40", "train.checkpoint_period=6", "train.accumulate=2",
-            "dataloader.train.total_batch_size=4")  # fmt: skip
+            "dataloader.train.total_batch_size=4", "dataloader.train.num_workers=1")  # fmt: skip
 
 
 class Runs:
@@ -74,7 +76,10 @@ def test_after_being_asked_to_stop(runs: Runs, way: str) -> None:
     else:
         run = runs.start(way, "scripts/torchrun.py", *TWO, *TRAIN, runs.whole_config)
     wait_for_progress(run, runs.folder / way)
-    run.process.terminate()
+    if way == "launch":
+        os.killpg(run.process.pid, signal.SIGTERM)  # data workers as well, as a scheduler does
+    else:
+        run.process.terminate()
     ended = run.wait()
     assert ended.code == 75, ended.err
     assert not (runs.folder / way / "model_final.pth").exists()
