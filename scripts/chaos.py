@@ -12,14 +12,24 @@ import argparse
 import random
 import sys
 import tempfile
+import warnings
 from pathlib import Path
+
+# fvcore and Detectron2 script small functions when they are imported; torch advises against it.
+warnings.filterwarnings("ignore", message=r"`torch\.jit\.script` is deprecated")
 
 # Run as a script, this folder is on the path and its parent is not.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from sora_det.data.toy import write_toy
-from tests.tools.kills import Moment, command, count_tensors, differences, kill_at
-from tests.tools.process import Started
+from sora_det.data.toy import write_toy  # noqa: E402  after the filter
+from tests.tools.kills import (  # noqa: E402
+    Moment,
+    command,
+    count_tensors,
+    differences,
+    kill_at,
+)
+from tests.tools.process import Started  # noqa: E402
 
 MOMENTS: tuple[Moment, ...] = ("start", "step", "write")
 

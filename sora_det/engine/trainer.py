@@ -23,7 +23,6 @@ from .metrics import History, keep_lines, recent_history, restore_history
 logger = logging.getLogger(__name__)
 
 BAD_STEPS = "bad_steps.jsonl"
-IDENTITY = ("image_id", "file_name")  # what it says of an image
 NORMALIZER = "loss_normalizer"  # RetinaNet's attribute: a running number of matched anchors
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
