@@ -12,10 +12,12 @@ from typing import Any
 
 from detectron2.engine import HookBase
 from detectron2.utils import comm
+from detectron2.utils.events import EventWriter
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..data.loader import Skipped
+from ..untrusted.text import reason
 from .files import append
 from .metrics import keep_lines
 
@@ -130,6 +132,37 @@ class LogSkipped(HookBase):
             if one not in self.told:
                 logger.warning("%s: another image stands in for it", one.reason)
         self.told.update(found)
+
+
+class ShowMetrics(HookBase):
+    """Let writers show the metrics every `period` iterations, and after the last.
+
+    Training does not need them: one that fails is given up, with a warning, and none of them can
+    hide what has ended a training.
+
+    Args:
+        writers: Detectron2's, or others like them.
+        period: in iterations.
+    """
+
+    def __init__(self, writers: Iterable[EventWriter], period: int) -> None:
+        self.writers, self.period = list(writers), period
+
+    def after_step(self) -> None:
+        done = self.trainer.iter + 1
+        if done % self.period == 0 or done == self.trainer.max_iter:
+            self._each(lambda writer: writer.write())
+
+    def after_train(self) -> None:
+        self._each(lambda writer: writer.close())
+
+    def _each(self, act: Callable[[EventWriter], object]) -> None:
+        for writer in list(self.writers):
+            try:
+                act(writer)
+            except Exception as error:
+                self.writers.remove(writer)
+                logger.warning("%s is given up: %s", type(writer).__name__, reason(error))
 
 
 class ProgressLine(HookBase):

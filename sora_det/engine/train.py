@@ -36,7 +36,7 @@ from .checkpoint import (
     model_state,
     read_checkpoint,
 )
-from .hooks import LogRates, LogSkipped, ProgressLine, Validate
+from .hooks import LogRates, LogSkipped, ProgressLine, ShowMetrics, Validate
 from .launch import distributed
 from .metrics import WriteMetrics
 from .save import SaveCheckpoints
@@ -155,7 +155,7 @@ def _train(
             skipped,
             hooks.LRScheduler(scheduler=_multiplier(cfg)),
             Validate(train.eval_period, validate),
-            hooks.PeriodicWriter(_writers(train, done), period=train.log_period) if main else None,
+            ShowMetrics(_writers(train, done), train.log_period) if main else None,
             WriteMetrics(Path(train.output_dir) / "metrics.json", train.log_period)
             if main
             else None,

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from detectron2.config import LazyCall as L
+from detectron2.engine import HookBase
 from omegaconf import DictConfig
 from torch import Tensor
 
@@ -154,6 +156,25 @@ def test_a_full_disk_ends_a_run_that_goes_on_later(
     assert [
         name for name, value in whole.after.items() if not torch.equal(value, after[name])
     ] == []
+
+
+class Vanish(HookBase):
+    """Removes the folder of a run before a step."""
+
+    def __init__(self, folder: str, at: int) -> None:
+        self.folder, self.at = folder, at
+
+    def before_step(self) -> None:
+        if self.trainer.iter == self.at:
+            shutil.rmtree(self.folder)
+
+
+def test_a_folder_that_vanishes_ends_a_run_with_these_words(toy: Path, tmp_path: Path) -> None:
+    """In its second step, when Detectron2's own displays cannot even end."""
+    cfg = config(toy, tmp_path / "run")
+    cfg.hooks.vanish = L(Vanish)(folder=str(tmp_path / "run"), at=1)
+    with pytest.raises(OSError, match=r"cannot write .*metrics\.json: the folder has vanished"):
+        fit(cfg)
 
 
 def test_a_finished_run_is_only_scored(toy: Path, resumed: tuple[Watch, Path]) -> None:
