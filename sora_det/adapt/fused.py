@@ -41,11 +41,12 @@ def low_rank_linear(
     rows = x.reshape(-1, x.shape[-1]).to(kind)  # (token, in)
     inputs = rows, residual, bias, down.to(kind), up.to(kind), scale
     usual = down.requires_grad and up.requires_grad and not residual.requires_grad
-    if usual and not torch.compiler.is_compiling():  # a compiler decides itself what to keep
+    # A compiler decides itself what to keep, and a trace cannot hold what Python computes.
+    if usual and not (torch.compiler.is_compiling() or torch.jit.is_tracing()):
         y: Tensor = _LowRankLinear.apply(*inputs)[0]
     else:
         y = _forward(*inputs)[0]
-    return y.view(*x.shape[:-1], len(residual))
+    return y.view(*x.shape[:-1], residual.shape[0])
 
 
 class _LowRankLinear(torch.autograd.Function):
@@ -69,10 +70,10 @@ class _LowRankLinear(torch.autograd.Function):
         *inputs, t = ctx.saved_tensors
         if grad is None:
             return (None,) * len(ctx.needs_input_grad)
-        if torch.is_grad_enabled():  # to be differentiated again, where t would be a constant
-            return _differentiable(inputs, ctx.scale, grad, ctx.needs_input_grad)
         off = torch.autocast(grad.device.type, enabled=False) if _autocasts(grad) else nullcontext()
         with off:  # the types are those of the forward pass, whatever holds here
+            if torch.is_grad_enabled():  # to be differentiated again, where t would be a constant
+                return _differentiable(inputs, ctx.scale, grad, ctx.needs_input_grad)
             return _backward(inputs, ctx.scale, t, grad.contiguous(), ctx.needs_input_grad)
 
 
@@ -84,7 +85,7 @@ def _forward(
     t = x @ down.flatten(0, 1).t()
     coefficients = (t if scale == 1 else scale * t).view(-1, groups, rank)
     if bias is not None and x.device.type == "cpu":  # GPUs add a bias for nothing
-        ones = t.new_ones(len(t), groups, 1)
+        ones = t.new_ones(t.shape[0], groups, 1)  # `len` would be a constant in a trace
         coefficients = torch.cat([coefficients, ones], 2)
         up = torch.cat([up, bias.view(groups, width, 1)], 2)
         bias = None

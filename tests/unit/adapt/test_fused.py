@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -211,6 +212,18 @@ def test_backward_inside_autocast_of_a_forward_pass_outside() -> None:
     assert_close(found["down"], want["down"])
 
 
+def test_gradients_are_differentiated_in_the_type_of_the_forward_pass() -> None:
+    """Whatever autocast says when they are asked for."""
+    one, x = layer(3).float(), batch().float().detach().requires_grad_()
+    (want,) = torch.autograd.grad(plain(one, x).pow(3).sum(), x)
+    y = one(x).pow(3).sum()
+    with torch.autocast("cpu", torch.bfloat16):
+        (found,) = torch.autograd.grad(y, x, create_graph=True)
+    assert_close(found, want)
+    found.square().sum().backward()
+    assert one.up.grad.isfinite().all()
+
+
 def test_shapes_alone() -> None:
     one = layer(3).to("meta")
     x = batch().detach().to("meta").requires_grad_()
@@ -240,6 +253,31 @@ def test_compiles_as_one_graph(groups: int) -> None:
     whole = torch.compile(one, fullgraph=True, backend="aot_eager")
     for name, value in gradients(one, whole(x), x, torch.ones(2, 5, OUT)).items():
         assert_close(value, want[name], msg=name)
+
+
+@groups
+@pytest.mark.parametrize("strict", [False, True], ids=["", "strict"])
+def test_exports_for_any_number_of_tokens(groups: int, strict: bool) -> None:
+    one, x = layer(groups), batch(grad=False).flatten(0, 1)
+    shapes = ({0: torch.export.Dim("token", min=2)},)
+    whole = torch.export.export(one, (x,), dynamic_shapes=shapes, strict=strict).module()
+    for some in (x, x[:3]):
+        assert_close(whole(some), one(some))
+
+
+@groups
+@pytest.mark.parametrize("trained", [False, True], ids=["frozen", "trained"])
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
+def test_traces_for_any_number_of_tokens(groups: int, trained: bool, tmp_path: Path) -> None:
+    """Tracing is also how Detectron2 counts operations."""
+    one, x = layer(groups), batch(grad=False).flatten(0, 1)
+    one.requires_grad_(trained)
+    one.residual.requires_grad_(False)
+    torch.jit.save(torch.jit.trace(one, x), tmp_path / "traced.pt")
+    again = torch.jit.load(tmp_path / "traced.pt")
+    for some in (x, x[:3]):
+        assert_close(again(some), one(some))
 
 
 @pytest.mark.filterwarnings("ignore:There is a performance drop")
