@@ -8,7 +8,7 @@ from torch import nn
 
 from .errors import AdaptationError
 from .record import Adaptation, base_name, digests, recall, remember
-from .select import Select
+from .select import Select, leaf_names
 from .state import adapted_layers
 
 Wrap = Callable[[str, nn.Linear], nn.Module]
@@ -54,9 +54,8 @@ def find(net: nn.Module, *, select: Select) -> dict[str, nn.Linear]:
     linears = {n: m for n, m in net.named_modules(remove_duplicate=False) if _is_linear(n, m)}
     chosen = {name: layer for name, layer in linears.items() if select(name)}
     if not chosen:
-        shown = ", ".join(list(linears)[:8]) + (" ..." if len(linears) > 8 else "")
         raise AdaptationError(
-            f"no Linear layer is selected; this {type(net).__name__} has: {shown or 'none'}"
+            f"no Linear layer is selected; this {type(net).__name__} has: {_shown(linears, select)}"
         )
     parameters = list(net.named_parameters(remove_duplicate=False))
     for name, layer in chosen.items():
@@ -98,6 +97,18 @@ def check_leaves(net: nn.Module, names: Iterable[str], select: Select) -> None:
 
 def _is_linear(name: str, module: nn.Module) -> bool:
     return bool(name) and isinstance(module, nn.Linear)
+
+
+def _shown(linears: Iterable[str], select: Select) -> str:
+    """Name a layer of every kind, and the kinds that come nearest to what was looked for."""
+    kinds: dict[str, str] = {}
+    for name in linears:
+        kinds.setdefault(name.rpartition(".")[2], name)
+    few = list(kinds.values())[:8]
+    more = " ..." if len(few) < len(kinds) else ""
+    near = [get_close_matches(name, list(kinds), n=1, cutoff=0.3) for name in leaf_names(select)]
+    meant = ", ".join(dict.fromkeys(repr(kind) for found in near for kind in found))
+    return f"{', '.join(few) or 'none'}{more}{f'; did you mean {meant}?' if meant else ''}"
 
 
 def _named(name: str, layer: nn.Linear, wrap: Wrap) -> nn.Module:

@@ -28,6 +28,7 @@ from sora_det.adapt import (
 )
 from sora_det.adapt.recipes import Recipe
 from sora_det.adapt.record import ATTRIBUTE, Adaptation
+from sora_det.adapt.select import Select
 
 EVERY: dict[str, Callable[[], Recipe]] = {
     **{cls.__name__: lambda cls=cls: cls(rank=2) for cls in LOW_RANK},
@@ -165,10 +166,21 @@ def test_injecting_twice() -> None:
         inject(net, select=leaf("fc1"), wrap=wrap)
 
 
-def test_injecting_nowhere() -> None:
+KINDS = r"embed, blocks\.0\.attn\.qkv, blocks\.0\.attn\.proj, blocks\.0\.mlp\.fc1, .*fc2, head"
+NOWHERE = {
+    "nearest": (leaf("qvk"), "; did you mean 'qkv'\\?"),
+    "within blocks": (every(blocks(2), leaf("fc3", "fc_1")), "; did you mean 'fc2', 'fc1'\\?"),
+    "nothing near": (leaf("xyz"), ""),
+    "somebody's predicate": (lambda name: "qvk" in name, ""),
+}
+
+
+@pytest.mark.parametrize(("select", "hint"), NOWHERE.values(), ids=NOWHERE)
+def test_injecting_nowhere(select: Select, hint: str) -> None:
     net = tiny_vit()
-    with left_alone(net), pytest.raises(AdaptationError, match=r"no Linear .* has: embed, block"):
-        inject(net, select=leaf("v"), wrap=wrap)
+    match = f"no Linear layer is selected; this TinyViT has: {KINDS}{hint}$"
+    with left_alone(net), pytest.raises(AdaptationError, match=match):
+        inject(net, select=select, wrap=wrap)
 
 
 def test_a_wrap_that_fails_in_the_middle() -> None:
