@@ -79,6 +79,7 @@ def test_code_example(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(timm, "create_model", lambda name, pretrained: deepcopy(pretrained_net))
     monkeypatch.chdir(tmp_path)
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
+    assert len([line for line in code.splitlines() if line]) <= 10
     names: dict[str, Any] = {}
     exec(code, names)
     plain, trained = names["plain"], names["vit"]
