@@ -10,18 +10,21 @@ from collections.abc import Iterator
 import pytest
 import timm
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import BeftConfig, LoraConfig, get_peft_model
 from peft.tuners.lora import Linear as PeftLinear
 from torch import Tensor, nn
 from torch.testing import assert_close
 
 from sora_det.adapt import (
+    BitFit,
     DoRA,
     DoRALinear,
     LoRA,
     LowRankLinear,
+    MiLoRA,
     PiSSA,
     RsLoRA,
+    SoRA,
     adapted_layers,
     inject,
     leaf,
@@ -229,6 +232,41 @@ def test_qkv_in_one_group_is_their_layer(images: Tensor) -> None:
     hand_over(mine, other)
     assert_close(mine(images), other(images), **CLOSE)
     assert_close(merge(mine)(images), other.merge_and_unload()(images), **CLOSE)
+
+
+def test_biases_alone(images: Tensor) -> None:
+    """Their bias-only method adds a trained vector to a layer's output; norms it leaves alone."""
+    net = vit()
+    other = get_peft_model(copy.deepcopy(net), BeftConfig(target_modules=LAYERS))
+    mine = BitFit(start_block=1)(copy.deepcopy(net))
+    for name, parameter in mine.named_parameters():
+        parameter.requires_grad_(name.removesuffix(".bias") in LAYERS)
+    for one in (mine, other):
+        optimizer = torch.optim.SGD([p for p in one.parameters() if p.requires_grad], lr=0.05)
+        for _ in range(10):
+            optimizer.zero_grad()
+            one(images).square().mean().backward()
+            optimizer.step()
+    assert_close(mine(images), other(images), **CLOSE)
+    start, plain, theirs = (n.state_dict() for n in (net, mine, other.merge_and_unload()))
+    assert list(plain) == list(theirs)
+    for name, value in plain.items():
+        assert_close(value, theirs[name], msg=name, **CLOSE)
+        assert torch.equal(value, start[name]) == (name.removesuffix(".bias") not in LAYERS), name
+
+
+@pytest.mark.parametrize("recipe", [SoRA, MiLoRA])
+def test_minor_directions(recipe: type[SoRA]) -> None:
+    """Their MiCA trains in the weakest left singular directions too, though in nothing else."""
+    net = vit()
+    config = LoraConfig(r=RANK, target_modules=LAYERS, init_lora_weights="mica")
+    other = get_peft_model(copy.deepcopy(net), config)
+    mine = recipe(rank=RANK, start_block=1, targets=TARGETS)(copy.deepcopy(net))
+    for layer, peft in pairs(mine, other):
+        found, theirs = (
+            torch.linalg.qr(one).Q for one in (low(layer).up[0], peft.lora_B["default"].weight)
+        )
+        assert torch.linalg.matrix_norm(found - theirs @ (theirs.T @ found), 2) < 1e-3
 
 
 @methods
