@@ -339,7 +339,7 @@ def _name_lines(axis: Axes, panel: Panel) -> None:
 
 
 def _apart(places: Sequence[float], step: float) -> list[float]:
-    """Move ascending places at least `step` apart, as little as that takes."""
+    """Move ascending places at least `step` apart, as little as that takes within 0..1."""
     # Neighbours that collide become a group about their mean; groups may collide again.
     groups: list[list[float]] = []
     for place in places:
@@ -356,6 +356,8 @@ def _apart(places: Sequence[float], step: float) -> list[float]:
 
 def _bounds(group: Sequence[float], step: float) -> tuple[float, float]:
     middle, half = sum(group) / len(group), step * len(group) / 2
+    end = half - step / 2  # from the middle of the group to that of its last name
+    middle = min(max(middle, end), 1 - end)  # what leaves the axes, if any, does so below
     return middle - half, middle + half
 
 

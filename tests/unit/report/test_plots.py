@@ -38,6 +38,14 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "movement": lambda: plots.movement(
         {"moved": MOVED, "share": MOVED}, title=LONG, chance={"share": (0.05, 0.1)}
     ),
+    "movement, all of it in few directions": lambda: plots.movement(
+        {
+            "share of change in weakest 16 directions": dict.fromkeys(MATRICES, 1.0),
+            "share of change in strongest 16 directions": dict.fromkeys(MATRICES, 0.0),
+        },
+        title=LONG,
+        chance={"share of change in weakest 16 directions": (0.1, 0.2)},
+    ),
     "features": lambda: plots.feature_change(
         {
             domain: {
