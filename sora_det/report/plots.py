@@ -207,7 +207,7 @@ def similarity(
             Curve(domain, range(len(domains[domain])), domains[domain], style)
             for domain, style in _domains(domains, source).items()
         ]
-        panels.append(Panel(heading, curves, "linear CKA (1: nothing forgotten)", limits=(0, None)))
+        panels.append(Panel(heading, curves, "linear CKA (1: nothing forgotten)", limits=(0, 1)))
     figure = _lines(panels, title=title, x_label="block", columns=2, scale=1.3)
     if first:
         for axis in figure.axes:

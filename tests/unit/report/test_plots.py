@@ -157,6 +157,11 @@ def test_gaps_stay_gaps() -> None:
     assert line[2] == 0.5
 
 
+def test_similarity_is_drawn_up_to_one() -> None:
+    figure = plots.similarity({"": {"a": [0.99, 0.98]}}, title="")
+    assert figure.axes[0].get_ylim() == (0, 1)
+
+
 def test_domain_without_any_value() -> None:
     figure = plots.similarity({"": {"a": [None, None], "b": [1.0, 0.9]}}, title="")
     assert "b" in [t.get_text() for t in texts(figure)]
