@@ -89,13 +89,17 @@ def check_plain(net: nn.Module) -> None:
 
 
 def check_values(net: nn.Module) -> None:
-    """Raise AdaptationError for a tensor of `net` that is not finite, or not there at all."""
+    """Raise AdaptationError for a tensor of `net` that is not finite, or not there at all.
+
+    Buffers may be infinite: masks of attentions are.
+    """
+    buffers = {name for name, _ in net.named_buffers()}
     for name, value in net.state_dict().items():
         if value.is_meta:
             raise AdaptationError(f"{name} has no values yet (device meta): load weights first")
         try:
             if value.is_floating_point():
-                check_finite(value)
+                check_finite(value.masked_fill(value.isinf(), 0) if name in buffers else value)
         except AdaptationError as error:
             raise AdaptationError(f"{name}: {error}") from error
 

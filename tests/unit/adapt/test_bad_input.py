@@ -295,6 +295,17 @@ def test_values_that_are_not_finite_anywhere(make: Callable[[], Recipe], name: s
 
 
 @every_recipe
+def test_masks_may_be_infinite(make: Callable[[], Recipe]) -> None:
+    """Those of attentions are on purpose; NaN is not."""
+    net = tiny_vit()
+    net.register_buffer("mask", torch.full((3, 3), float("-inf")).triu(1))
+    make()(net)
+    net = tiny_vit()
+    net.register_buffer("mask", torch.full((3, 3), float("nan")))
+    refused(net, make(), r"mask: .* not finite: .* load sound weights")
+
+
+@every_recipe
 def test_network_without_values(make: Callable[[], Recipe]) -> None:
     net = tiny_vit().to("meta")
     with pytest.raises(AdaptationError, match=r"embed\.weight has no values yet \(device meta\)"):
