@@ -181,7 +181,10 @@ def select(
     if not len(boxes):
         return Selected(labels, wanted)
     iou = overlaps(anchors[:, None], boxes)[0]  # (anchor, object)
-    distance = torch.cdist(centres, (boxes[:, :2] + boxes[:, 2:]) / 2)
+    middles = (boxes[:, :2] + boxes[:, 2:]) / 2
+    # What cdist does for many boxes, products of matrices, would be off by parts of a pixel.
+    exact = "donot_use_mm_for_euclid_dist"
+    distance = torch.cdist(centres, middles, compute_mode=exact)
     distance = distance.masked_fill(~inside[:, None], torch.inf)
     near, start = [], 0
     for count in counts:

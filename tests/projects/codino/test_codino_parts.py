@@ -154,6 +154,15 @@ def test_an_anchor_of_two_objects_goes_to_the_closer_fit() -> None:
     assert found.labels[5] == 1
 
 
+def test_the_nearest_anchor_is_found_among_many_objects_far_from_the_origin() -> None:
+    middles = torch.tensor([[3000.25, 3000.0], [3000.0, 3000.0]])
+    anchors = torch.cat([middles - 8, middles + 8], dim=1)
+    box = torch.tensor([[2992.1, 2992.0, 3008.1, 3008.0]])  # its middle is 0.15 and 0.1 away
+    labels = torch.full((30,), 2)
+    found = select(anchors, [2], box.expand(30, 4), labels, (4000, 4000), 7, nearest=1)
+    assert found.labels.tolist() == [7, 2]
+
+
 def candidates(positive: int, negative: int) -> Candidates:
     labels = torch.tensor([1] * positive + [7] * negative)
     boxes = torch.rand(len(labels), 4) * 10
