@@ -26,7 +26,6 @@ def prediction_losses(
     *,
     weights: LossWeights,
     synchronised: bool = True,
-    background: int | None = None,
 ) -> dict[str, Tensor]:
     """Compare predictions with what they should be.
 
@@ -37,14 +36,12 @@ def prediction_losses(
         weights: of the losses.
         synchronised: divide the class loss by the positives per process that all processes
             have on average, as the box losses always are; otherwise by this process's own.
-        background: label of what is no object; None is the number of classes.
 
     Returns:
         `cls`, `box` and `giou`: sums over the queries, by the number of positives (at least 1).
     """
     logits, boxes = logits.float(), boxes.float()
-    background = logits.shape[2] if background is None else background
-    positive = (assigned.labels >= 0) & (assigned.labels < background)
+    positive = (assigned.labels >= 0) & (assigned.labels < logits.shape[2])
     found, wanted = boxes[positive], assigned.boxes[positive].float()  # (positive, 4)
     iou, giou = overlaps(to_corners(found), to_corners(wanted))
     quality = torch.zeros_like(logits)

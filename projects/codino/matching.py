@@ -71,7 +71,7 @@ def cheapest(costs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if costs.shape[0] > costs.shape[1]:
         columns, rows = cheapest(costs.T)
         return rows, columns
-    costs = costs.astype(np.float64)
+    costs = np.ascontiguousarray(costs, dtype=np.float64)
     height, width = costs.shape
     row_price, column_price = np.zeros(height), np.zeros(width)
     row_of = np.full(width, -1)  # -1: the column is free

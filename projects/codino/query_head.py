@@ -169,7 +169,7 @@ class QueryHead(nn.Module):
         logits = self.class_branches[-1](values)
         count = min(self.queries, logits.shape[1])  # small images have fewer tokens
         best = logits.amax(-1).topk(count, dim=1).indices[..., None]  # (batch, query, 1)
-        # An unusable token's box is the whole image, whatever its branch says.
+        # An unusable token's box is (1, 1, 1, 1), whatever its branch says.
         anchors = (squares / (1 - squares)).log().masked_fill(~usable[..., None], torch.inf)
         changes = self.box_branches[-1](values.gather(1, best.expand(-1, -1, values.shape[-1])))
         boxes = (changes.float() + anchors.gather(1, best.expand(-1, -1, 4))).sigmoid()
