@@ -29,7 +29,6 @@ OVERRIDES = (
     "model.head.heads=4",
     "model.head.hidden=32",
     "model.head.denoising.queries=10",
-    "model.auxiliary.0.rpn.batch_size_per_image=2048",  # all anchors: every map has a gradient
     "model.auxiliary.0.roi_heads.batch_size_per_image=32",
     "model.auxiliary.0.roi_heads.box_head.fc_dims=[32,32]",
     "train.device=cpu",

@@ -43,7 +43,6 @@ def shrink(cfg: DictConfig) -> DictConfig:
     cfg.benchmark.file = str(ROOT / "configs" / "benchmarks" / "diverse_weather.yaml")
     cfg.model.head.update(encoder_layers=1, decoder_layers=2, heads=4, hidden=8)
     cfg.model.head.checkpointed = min(cfg.model.head.checkpointed, 1)
-    cfg.model.auxiliary[0].rpn.batch_size_per_image = 10_000
     cfg.model.auxiliary[0].roi_heads.box_head.fc_dims = [8, 8]
     return cfg
 

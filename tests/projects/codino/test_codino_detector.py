@@ -126,6 +126,48 @@ def test_simpler_detectors(tmp_path: Any, name: str) -> None:
     check_detections(model, batch)
 
 
+@pytest.mark.parametrize(
+    "switch", ["two_stage=False", "look_forward_twice=False", "denoising=null"]
+)
+def test_single_switches(switch: str) -> None:
+    model = tiny_codino(f"model.head.{switch}")
+    batch = [sample(64, 64, [BOX], [1]), sample(48, 64, [], [])]
+    losses = train_step(model, batch)
+    assert all(math.isfinite(value.item()) for value in losses.values())
+    assert any("_enc" in name for name in losses) == (switch != "two_stage=False")
+    assert any("_dn_" in name for name in losses) == (switch != "denoising=null")
+    missing = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert missing == []
+    check_detections(model, batch)
+
+
+@pytest.mark.parametrize("twice", [True, False])
+def test_looking_forward_twice(twice: bool) -> None:
+    """The second layer's boxes train the refinement of the first, or do not."""
+    head = tiny_codino(f"model.head.look_forward_twice={twice}").head
+    for branch in head.box_branches:
+        torch.nn.init.normal_(branch[-1].weight)  # it starts at 0, which no gradient passes
+    maps = [torch.randn(1, 16, n, n) for n in (8, 4, 2, 1)]
+    tokens = head.encode(maps, torch.zeros(1, SIDE, SIDE, dtype=torch.bool))
+    content, boxes, _ = head.start(tokens)
+    head.decode(tokens, content, boxes)[1].boxes.sum().backward()
+    gradient = head.box_branches[0][-1].bias.grad
+    assert (gradient is not None and gradient.abs().sum() > 0) == twice
+
+
+@pytest.mark.gpu
+def test_a_gpu_equals_the_cpu(model: CoDINO) -> None:
+    batch = [sample(64, 96, [BOX], [1]), sample(48, 64, [], [])]
+    with torch.no_grad():
+        wanted = [output["instances"] for output in model.eval()(batch)]
+        on_gpu = tiny_codino().cuda()
+        on_gpu.load_state_dict(model.state_dict())
+        found = [output["instances"].to("cpu") for output in on_gpu.eval()(batch)]
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one.scores[:10], other.scores[:10], atol=1e-4, rtol=0)
+    assert all(math.isfinite(v.item()) for v in train_step(on_gpu, batch).values())
+
+
 def test_what_lies_in_the_padding_does_not_matter(model: CoDINO) -> None:
     """Only where it is declared; taken for image, as the published code does, it matters."""
     model.eval()

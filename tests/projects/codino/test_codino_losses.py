@@ -101,11 +101,22 @@ def test_reference_compat_divides_by_own_positives(
 TWO = """
 import sys, torch, torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
-from projects.codino.losses import mean_over_processes
+from projects.codino.losses import LossWeights, mean_over_processes, prediction_losses
+from projects.codino.matching import Assigned
 from tests.tools.tiny_codino import sample, tiny_codino, train_step
 rank, store = int(sys.argv[1]), sys.argv[2]
+generator = torch.Generator().manual_seed(0)
+logits = torch.randn(2, 4, 3, generator=generator)
+boxes, wanted = torch.rand(2, 2, 4, 4, generator=generator) / 4 + 0.3
+labels = torch.tensor([[0, 1, 2, 3], [3, 2, 3, -1]])  # 3 positives in one half, 1 in the other
+parts = (logits, boxes, Assigned(labels, wanted))
+whole = prediction_losses(*parts, weights=LossWeights())
 dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
 assert mean_over_processes(torch.tensor(2.0 + rank)).item() == 2.5
+own = slice(rank, rank + 1)
+parts = (logits[own], boxes[own], Assigned(labels[own], wanted[own]))
+for name, value in prediction_losses(*parts, weights=LossWeights()).items():
+    torch.testing.assert_close(mean_over_processes(value), whole[name])
 model = DistributedDataParallel(tiny_codino(), broadcast_buffers=False)
 torch.manual_seed(rank)
 for boxes in ([[8.0, 8.0, 40.0, 56.0]], []):  # the other process sees an empty image
@@ -120,7 +131,7 @@ dist.destroy_process_group()
 
 
 def test_two_processes_train_together(tmp_path: Path) -> None:
-    """No parameter is ever unused, with objects or without, and gradients agree."""
+    """Losses are those of one process, no parameter is ever unused, and gradients agree."""
     script = tmp_path / "two.py"
     script.write_text(TWO)
     env = {"PYTHONPATH": str(Path(__file__).parents[3]), "PYTHONWARNINGS": "ignore"}
