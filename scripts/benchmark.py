@@ -5,7 +5,8 @@
 
 Suites: decompose (the weights' minor components), adapter-io (files of adapters), checkpoint
 (those of a training), evaluation (average precision; five repetitions take some five minutes),
-layer (one adapted layer's training step; ten minutes), train (a backbone's; an hour).
+layer (one adapted layer's training step; ten minutes), train (a backbone's; an hour), codino
+(a detector's, of projects/codino; five minutes).
 
 Ratios mean something on a busy machine as well; times do not.  Needs the extra `dev`.
 """
@@ -22,6 +23,7 @@ import torch
 
 from scripts.benchmarks.adapter_io import adapter_io
 from scripts.benchmarks.checkpoint import checkpoint
+from scripts.benchmarks.codino import codino
 from scripts.benchmarks.decompose import decompose
 from scripts.benchmarks.evaluation import evaluation
 from scripts.benchmarks.layer import layer
@@ -35,6 +37,7 @@ SUITES: dict[str, Callable[[int], Result]] = {
     "evaluation": evaluation,
     "layer": layer,
     "train": train,
+    "codino": codino,
 }
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from scripts.benchmarks.adapter_io import adapter_io
+from scripts.benchmarks.codino import codino
 from scripts.benchmarks.decompose import decompose
 from scripts.benchmarks.layer import layer
 from scripts.benchmarks.memory import kept_bytes, peak_bytes
@@ -137,6 +138,15 @@ def test_flops_ratio() -> None:
     found = {(case.name, case.side): flops_ratio(case) for case in CASES}
     assert found["ViT-B", 512] == pytest.approx(0.607, abs=1e-3)
     assert found["ViT-B", 1024] == pytest.approx(0.667, abs=1e-3)
+
+
+def test_codino() -> None:
+    result = codino(1, images=1, side=64, encoded=64)
+    shown = result.to_text()
+    for pair in ("Co-DINO / Faster R-CNN", "encoder recomputed / encoder"):
+        assert f"{pair} = " in shown
+    assert all(timing.median > 0 for timing in result.timings)
+    assert len(facts(result, "highest memory of a step")) == len(result.timings) == 5
 
 
 @pytest.mark.parametrize("arguments", [("layers",), ("decompose", "--repetitions", "0")])
