@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Turn the checkpoint that SoRA's authors published into an adapter file.
+"""Turn the checkpoint that SoRA's authors published into an adapter file, and into a detector.
 
     python scripts/convert_soma_checkpoint.py soma_dinov2-L_dgod_best.pth \
         --dinov2 dinov2_vitl14_pretrain.pth --output soma_dinov2_l.safetensors
