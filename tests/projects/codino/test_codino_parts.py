@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.testing import assert_close
+from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
 from projects.codino import QueryHead
-from projects.codino.atss import anchors_of, centredness, select
+from projects.codino.atss import ATSSHead, anchors_of, centredness, select
 from projects.codino.auxiliary import Candidates, choose
 from projects.codino.boxes import inverse_sigmoid, overlaps, to_centres, to_corners
 from projects.codino.deformable import DeformableAttention, sample
@@ -161,6 +163,36 @@ def test_the_nearest_anchor_is_found_among_many_objects_far_from_the_origin() ->
     labels = torch.full((30,), 2)
     found = select(anchors, [2], box.expand(30, 4), labels, (4000, 4000), 7, nearest=1)
     assert found.labels.tolist() == [7, 2]
+
+
+def test_atss_losses_equal_those_of_torchvision() -> None:
+    head = ATSSHead(8, 3, strides=(8, 16), scale=3.0)
+    for parameter in head.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    maps = [torch.randn(2, 8, 8, 8), torch.randn(2, 8, 4, 4)]
+    objects = [
+        (torch.tensor([[4.0, 6.0, 30.0, 34.0], [30.0, 20.0, 60.0, 61.0]]), torch.tensor([0, 2])),
+        (torch.empty(0, 4), torch.empty(0, dtype=torch.int64)),
+    ]
+    anchors, selected, found = head(maps, objects, [(64, 64), (64, 40)])
+    logits, changes, centred = head._predict(maps)
+    labels = torch.stack([image.labels for image in selected])
+    assert (labels == -1).any()  # beyond the second image
+    positive = (labels >= 0) & (labels < 3)
+    count = positive.sum()
+    assert count > 1
+    onehot = torch.eye(4)[labels.clamp(min=0)][..., :3]
+    focal = sigmoid_focal_loss(logits, onehot, alpha=0.25, gamma=2)[labels >= 0].sum()
+    own = anchors.expand(2, -1, 4)[positive]
+    wanted = torch.stack([image.boxes for image in selected])[positive]
+    boxes = head.transform.apply_deltas(changes[positive], own)
+    centre = centredness(own, wanted)
+    giou = (generalized_box_iou_loss(boxes, wanted) * centre).sum() / centre.sum().clamp(min=1)
+    cross = binary_cross_entropy_with_logits(centred[positive], centre, reduction="sum")
+    assert_close(
+        [found[f"loss_{name}"] for name in ("cls", "box", "centre")],
+        [12 * focal / count, 24 * giou, 12 * cross / count],
+    )
 
 
 def candidates(positive: int, negative: int) -> Candidates:
