@@ -30,7 +30,7 @@ ENCODERS = {"encoder": 0, "encoder recomputed": 6}  # layers that are computed a
 LEVELS = (4, 8, 16, 32, 64)  # pixels a cell of the encoder's maps
 
 
-def codino(repetitions: int, *, images: int = 4, side: int = 192, encoded: int = 512) -> Result:
+def codino(repetitions: int, *, images: int = 4, side: int = 192, encoded: int = 256) -> Result:
     """Measure steps of the toy configs, and of the paper's encoder.
 
     Args:
