@@ -40,6 +40,12 @@ def _catalogs() -> Iterator[None]:
             catalog.pop(name)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep what is kept between runs out of the user's cache folder."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.getbasetemp() / "cache")
+
+
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Benchmark file of a toy benchmark with a few small images. Do not change its folder."""

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 import PIL
 
+from ..cache import cache_path, write_whole
 from .examine import VERSION, Picture, Sheet, Thing
 
 logger = logging.getLogger(__name__)
@@ -27,17 +25,8 @@ _MAKER = {"version": VERSION, "pillow": PIL.__version__}
 
 
 def cache_file(root: Path) -> Path | None:
-    """Where facts of the files below `root` are kept: in the user's cache folder.
-
-    That is `sora_det/audit` below the folder that the environment variable XDG_CACHE_HOME names, or
-    below ~/.cache; None for a user without a home.
-    """
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    if base.startswith("~"):
-        return None
-    place = os.path.realpath(root)
-    digest = hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    return Path(base) / "sora_det" / "audit" / f"{digest}.json"
+    """Where facts of the files below `root` are kept; None for a user without a home."""
+    return cache_path("audit", os.path.realpath(root), ".json")
 
 
 def stamp(file: Path) -> Stamp | None:
@@ -64,26 +53,13 @@ def read_cache(file: Path) -> dict[str, tuple[Stamp, Facts]]:
 
 
 def write_cache(file: Path, facts: Mapping[str, tuple[Stamp, Facts]]) -> None:
-    """Add facts to a cache; whoever reads it meanwhile finds the former one or the whole new one.
+    """Write facts to a cache, in place of all that it held.
 
-    Of two audits that end at once one may lose its facts. A cache that cannot be written is a
-    warning: all will be looked at again.
+    Of two audits that end at once one may lose its facts.
     """
     rows = {path: [*when, *_pack(known)] for path, (when, known) in facts.items()}
-    draft = None
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=file.parent, prefix=f".{file.name}.", delete=False
-        ) as stream:
-            draft = Path(stream.name)
-            json.dump({"maker": _MAKER, "files": rows}, stream, separators=(",", ":"))
-        draft.replace(file)
-    except OSError as error:
-        logger.warning("%s: not written: %s", file, error)
-        if draft is not None:
-            with suppress(OSError):
-                draft.unlink(missing_ok=True)
+    text = json.dumps({"maker": _MAKER, "files": rows}, separators=(",", ":"))
+    write_whole(file, lambda stream: stream.write(text.encode("utf-8")))
 
 
 def _pack(facts: Facts) -> list[Any]:
