@@ -40,8 +40,6 @@ DEPENDENCIES = [
     "Pillow>=9.3",
     # Benchmark files.
     "PyYAML>=6.0",
-    # Annotation files come from elsewhere: refuse XML that expands without end.
-    "defusedxml>=0.7.1",
     # Progress line of training and evaluation.
     "tqdm>=4.66",
     # 1.26 is the first for Python 3.12.

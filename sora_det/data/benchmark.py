@@ -20,6 +20,8 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+ -]*")
 _LONGEST = 240  # bytes of a file's name, which may get an ending, and characters of other names
 _DEEPEST = 12  # parts of a path: all of them as long as that are still a path that can be opened
 
+PLAIN_PATH = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}"  # some that `check_below` finds no fault with
+
 # What breaks a line or commands a terminal, turns the direction of writing, or is not to be seen.
 _UNFIT = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
@@ -84,6 +86,8 @@ class Benchmark:
         on_bad_image: what training does about an image or an annotation file of its split that
             cannot be used: "error" stops, "skip" goes on without. Where scores are made it is
             always an error.
+        cache: keep what the annotation files of "voc" say in the user's cache folder, and read
+            again only what has changed.
     """
 
     name: str
@@ -94,6 +98,7 @@ class Benchmark:
     source: Domain
     targets: tuple[Domain, ...]
     on_bad_image: str = "error"
+    cache: bool = True
 
     def __post_init__(self) -> None:
         check_name(self.name, "a benchmark's name")

@@ -110,13 +110,14 @@ class Places:
     def check(self, file: Path) -> None:
         """Raise ValueError if `file` is elsewhere."""
         if file.parent not in self.inside:
-            self.inside[file.parent] = self._holds(file.parent)
-        if not self.inside[file.parent] or (file.is_symlink() and not self._holds(file)):
+            self.inside[file.parent] = self.holds(file.parent)
+        if not self.inside[file.parent] or (file.is_symlink() and not self.holds(file)):
             raise ValueError(
                 f"{file} is a link out of {' and '.join(self.allowed)}: give the benchmark a root "
                 "that holds both"
             )
 
-    def _holds(self, path: Path) -> bool:
+    def holds(self, path: Path) -> bool:
+        """Whether a path is below the allowed folders, once links are followed."""
         real = os.path.realpath(path)
         return any(real == folder or real.startswith(folder + os.sep) for folder in self.allowed)

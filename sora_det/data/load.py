@@ -36,14 +36,19 @@ _OPTIONAL = {"root", "class_map"}
 
 
 def load_benchmark(
-    file: str | os.PathLike[str], *, root: str | None = None, on_bad_image: str = "error"
+    file: str | os.PathLike[str],
+    *,
+    root: str | None = None,
+    on_bad_image: str = "error",
+    cache: bool = True,
 ) -> Benchmark:
     """Read the description of a benchmark; its images and annotations are not looked at.
 
     The root is, in this order: `root`; the file's own if absolute; the file's own below the
     folder that the environment variable DETECTRON2_DATASETS names, if it exists there; the
     file's own below the folder of the file. One that begins with a dot (`.`, `../data`) always
-    starts from the folder of the file. `on_bad_image` is `Benchmark`'s.
+    starts from the folder of the file. `on_bad_image` and `cache`
+    are `Benchmark`'s.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -69,6 +74,7 @@ def load_benchmark(
                 for i, target in enumerate(_list(entries["targets"], "targets"))
             ),
             on_bad_image=on_bad_image,
+            cache=cache,
         )
     except ValueError as error:
         raise ValueError(f"{path}: {reason(error)}") from error

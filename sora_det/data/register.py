@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,11 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from .benchmark import Benchmark, Domain
 from .coco_json import coco_records
-from .voc_xml import voc_records
+from .records import Records
+from .voc_index import voc_records
 
 
-def records(benchmark: Benchmark, domain: str, role: str) -> list[dict[str, Any]]:
+def records(benchmark: Benchmark, domain: str, role: str) -> Sequence[dict[str, Any]]:
     """Read one split: dictionaries in Detectron2's format, in the order of the split's file.
 
     Each holds `file_name`, `height` and `width` (pixels), `image_id` (unique in the domain),
@@ -40,7 +41,7 @@ def records(benchmark: Benchmark, domain: str, role: str) -> list[dict[str, Any]
         "root": benchmark.root,
     }
     if benchmark.format == "voc":
-        return voc_records(folder, split, **given)
+        return voc_records(folder, split, cache=benchmark.cache, **given)
     images = folder / found.images.get(part, ".")
     return coco_records(folder / split, images, **given)
 
@@ -71,14 +72,19 @@ def _owner(name: str) -> str | None:
     return MetadataCatalog.get(name).get("benchmark")
 
 
-def _reader(benchmark: Benchmark, domain: str, role: str) -> Callable[[], list[dict[str, Any]]]:
-    """Reads the files once; every call returns a copy that the caller may change."""
+def _reader(benchmark: Benchmark, domain: str, role: str) -> Callable[[], Sequence[dict[str, Any]]]:
+    """Reads the files once; every call returns records that the caller may change."""
 
     @cache
-    def packed() -> bytes:
-        return pickle.dumps(records(benchmark, domain, role))
+    def packed() -> Records | bytes:
+        found = records(benchmark, domain, role)
+        return found if isinstance(found, Records) else pickle.dumps(found)
 
-    return lambda: pickle.loads(packed())
+    def unpacked() -> Sequence[dict[str, Any]]:
+        found = packed()
+        return found if isinstance(found, Records) else pickle.loads(found)
+
+    return unpacked
 
 
 def domain_folder(benchmark: Benchmark, domain: Domain) -> Path:

@@ -1,4 +1,4 @@
-"""PASCAL VOC annotations: one XML file to one record, one split file to a list of records.
+"""PASCAL VOC annotations: one XML file to one record, one split file to a list of names.
 
 A domain's folder holds JPEGImages/, Annotations/ and ImageSets/Main/<split>.txt. Files are read
 with tolerance for what real collections hold (no `difficult`, no `size`, fractional coordinates,
@@ -7,77 +7,29 @@ no object) and are never rewritten.
 
 from __future__ import annotations
 
-import logging
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-from xml.etree.ElementTree import Element, ParseError
+from typing import Any, NoReturn
+from xml.etree.ElementTree import Element, ParseError, TreeBuilder, XMLParser, parse
 
-from defusedxml.ElementTree import parse
 from detectron2.structures import BoxMode
 
 from ..untrusted.text import reason
-from .benchmark import check_below
-from .checks import Places, Tally, check_pixels
+from .benchmark import PLAIN_PATH, check_below
+from .checks import Tally, check_pixels
 from .images import image_size
-
-logger = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = (".jpg", ".png", ".jpeg", ".JPG", ".PNG", ".JPEG")
 
 MOST_BYTES = 16_000_000  # of an annotation file; its tree has some 20 times as many in memory
 
+# A list of names that need no look at each of them, as most are.
+_PLAIN_SPLIT = re.compile(rf"(?:{PLAIN_PATH}\n)+")
+
 _FLAGS = ("0", "1", "-1")  # second column of VOC's class lists
-
-
-def voc_records(
-    folder: Path,
-    split: str,
-    *,
-    category_ids: Mapping[str, int],
-    domain: str,
-    lenient: bool = False,
-    root: Path | None = None,
-) -> list[dict[str, Any]]:
-    """Records of one split, in the order of its file.
-
-    Args:
-        folder: holds JPEGImages, Annotations and ImageSets.
-        split: name of a file in ImageSets/Main, without .txt.
-        category_ids: known names of objects, to class positions.
-        domain: written into every record.
-        lenient: leave out images that are missing or whose annotation file is malformed.
-        root: links may lead into it, beside the folders of images and of annotations.
-
-    Raises:
-        FileNotFoundError: if the split file, or too many images, are missing.
-        ValueError: if the split file or an annotation file is malformed; it is named.
-    """
-    split_file = folder / "ImageSets" / "Main" / f"{split}.txt"
-    tally = Tally(lenient=lenient)
-    records = []
-    names = read_split(split_file)
-    images, annotations = folder / "JPEGImages", folder / "Annotations"
-    places = Places(root or folder, images, annotations)
-    for name in names:
-        image = find_image(images, name)
-        annotation = annotations / f"{image_name(name)}.xml"
-        if image is None or not annotation.is_file():
-            tally.missing.append(name)
-            continue
-        try:
-            places.check(image)
-            places.check(annotation)
-            record = voc_record(annotation, image, category_ids=category_ids, tally=tally)
-        except ValueError as error:
-            tally.leave_out(error)
-            continue
-        records.append(record | {"image_id": image_name(name), "domain": domain})
-    tally.report(str(split_file), len(names))
-    logger.info("%s: %d images", split_file, len(records))
-    return records
 
 
 def read_split(file: Path) -> list[str]:
@@ -92,16 +44,20 @@ def read_split(file: Path) -> list[str]:
             f"no split file {file}: check the benchmark's root, folder and split names"
         )
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
+        text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{file}: not a text file: {error}") from error
-    names = [without_flag(line.strip()) for line in lines if line.strip()]
+    if _PLAIN_SPLIT.fullmatch(text):
+        names = text.split()
+    else:
+        names = [without_flag(line.strip()) for line in text.splitlines() if line.strip()]
+        for name in names:
+            check_below(name, str(file))
     if not names:
         raise ValueError(f"{file}: a split must name at least one image, got none")
-    for name in names:
-        check_below(name, str(file))
-    twice = [name for name, count in Counter(map(image_name, names)).items() if count > 1]
-    if twice:
+    own = [image_name(name) for name in names]
+    if len({*own}) < len(own):
+        twice = [name for name, count in Counter(own).items() if count > 1]
         raise ValueError(f"{file}: an image may appear once, got more of {twice[:5]}")
     return names
 
@@ -159,7 +115,14 @@ def annotation_tree(file: Path) -> Element:
     """
     if file.stat().st_size > MOST_BYTES:
         raise ValueError(f"it has more than {MOST_BYTES:,} bytes")
-    return parse(file, forbid_dtd=True).getroot()
+    return parse(file, XMLParser(target=_Tree())).getroot()
+
+
+class _Tree(TreeBuilder):
+    """Refuses document types: without one there are no entities, which may be bombs or files."""
+
+    def doctype(self, name: str, pubid: str | None, system: str | None) -> NoReturn:
+        raise ValueError("it has a document type (DTD), which annotations have no use for")
 
 
 def object_box(element: Element) -> list[float]:
@@ -192,17 +155,21 @@ def _number(text: str) -> int:
 
 def find_image(folder: Path, name: str) -> Path | None:
     """The image called `name`, which may hold its ending; None if there is none."""
-    endings = ("", *IMAGE_SUFFIXES) if name.endswith(IMAGE_SUFFIXES) else IMAGE_SUFFIXES
-    stem = image_name(name)
-    files = (folder / (name if ending == "" else stem + ending) for ending in endings)
+    stem, endings = split_name(name)
+    files = (folder / (stem + ending) for ending in endings)
     return next((file for file in files if file.is_file()), None)
 
 
 def image_name(name: str) -> str:
-    for suffix in IMAGE_SUFFIXES:
-        if name.endswith(suffix):
-            return name.removesuffix(suffix)
-    return name
+    return split_name(name)[0]
+
+
+def split_name(name: str) -> tuple[str, tuple[str, ...]]:
+    """Return a name without its ending, and the endings that its image may have, likely first."""
+    if not name.endswith(IMAGE_SUFFIXES):
+        return name, IMAGE_SUFFIXES
+    ending = next(ending for ending in IMAGE_SUFFIXES if name.endswith(ending))
+    return name.removesuffix(ending), (ending, *IMAGE_SUFFIXES)
 
 
 def without_flag(line: str) -> str:

@@ -12,6 +12,7 @@ from PIL import Image
 from sora_det.data import load_benchmark
 from sora_det.data.coco_json import category_names, coco_records
 from sora_det.data.images import BadImageError, image_size, read_image
+from sora_det.data.voc_plain import read_plain
 from sora_det.data.voc_xml import read_split, voc_record
 
 from .mutations import ODD, Maker, anything, changed_bytes, changed_json, one_of
@@ -52,7 +53,12 @@ def check_record(record: dict[str, Any]) -> None:
 
 
 def read_voc(path: Path) -> None:
-    check_record(voc_record(path, path.with_name("a.jpg"), category_ids=IDS))
+    plain = read_plain(path.read_bytes()) if path.stat().st_size < 1000 else None
+    record = voc_record(path, path.with_name("a.jpg"), category_ids=IDS)
+    check_record(record)
+    if plain is not None:
+        assert (plain.width, plain.height) == (record["width"], record["height"])
+        assert len(record["annotations"]) <= len(plain.objects[0])
 
 
 def read_coco(path: Path) -> None:

@@ -29,7 +29,7 @@ RULES: dict[str, set[str]] = {
     | {"timm", "safetensors", "tqdm", "sora_det.backbones", "sora_det.detectron2_compat"}
     | {"sora_det.untrusted"},
     "sora_det.data": FRAMEWORK
-    | {"timm", "cv2", "PIL", "yaml", "defusedxml", "tqdm"}
+    | {"timm", "cv2", "PIL", "yaml", "tqdm"}
     | {"sora_det.data", "sora_det.detectron2_compat", "sora_det.untrusted"},
     "sora_det.data.benchmark": {"sora_det.data.benchmark"},
     # Whatever evaluation holds is plain data and NumPy, but for the modules named below.
