@@ -12,6 +12,7 @@ The others are Detectron2's own classes (`from detectron2.data import transforms
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -93,7 +94,11 @@ class PhotoMetricDistortion(T.Augmentation):
         order = np.random.permutation(3)
         if self.swap_channels and _coin():
             settings["order"] = tuple(order.tolist())
-        return T.ColorTransform(partial(distort, **settings))
+        return Distortion(partial(distort, **settings))
+
+
+class Distortion(T.ColorTransform):
+    """Changes the colour of every pixel by that colour alone."""
 
 
 def distort(
@@ -119,19 +124,25 @@ def distort(
     Returns:
         float32 of the same shape, not clipped to 0..255.
     """
-    image = image.astype(np.float32) + brightness
+    image = image.astype(np.float32)  # a copy; the rest works in place where it can
+    image += np.float32(brightness)
     if contrast_first:
-        image = image * contrast
+        image *= np.float32(contrast)
     if saturation != 1.0 or hue != 0.0:
         hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)  # hue in 0..360, saturation in 0..1
-        hsv[..., 0] = (hsv[..., 0] + hue) % 360
-        hsv[..., 1] = hsv[..., 1] * saturation
+        turn = math.fmod(hue, 360.0)
+        change = np.array([(1, 0, 0, turn), (0, saturation, 0, 0), (0, 0, 1, 0)])
+        hsv = cv2.transform(hsv, change)
+        angle = hsv[..., 0]  # back to 0..360, as OpenCV wants it
+        if hue > 0.0:
+            np.subtract(angle, 360.0, out=angle, where=angle >= 360.0)
+        elif hue < 0.0:
+            np.add(angle, 360.0, out=angle, where=angle < 0.0)
         if saturation > 1.0:
-            np.clip(hsv[..., 1], 0.0, 1.0, out=hsv[..., 1])
+            np.minimum(hsv[..., 1], 1.0, out=hsv[..., 1])
         image = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
-    if not contrast_first:
-        image = image * contrast
-    return image if order == (0, 1, 2) else image[..., list(order)]
+    last = np.eye(3)[list(order)] * (1.0 if contrast_first else contrast)
+    return image if np.array_equal(last, np.eye(3)) else cv2.transform(image, last)
 
 
 def _coin() -> bool:

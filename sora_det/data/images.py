@@ -148,7 +148,7 @@ def to_rgb(image: Image.Image) -> np.ndarray:
     if image.mode == "P":
         image = image.convert("RGBA")  # first, or Pillow warns of transparent colours
     if not image.mode.startswith(("I", "F")):  # 8 bits a channel or less
-        return np.array(image.convert("RGB"))
+        return np.array(image if image.mode == "RGB" else image.convert("RGB"))
     values = np.nan_to_num(np.asarray(image, dtype=np.float64))
     white = 65535.0
     if not image.mode.startswith("I;16"):

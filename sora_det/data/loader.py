@@ -11,18 +11,21 @@ import cv2
 import numpy as np
 import torch
 from detectron2.data import (
+    DatasetCatalog,
     DatasetFromList,
     build_detection_test_loader,
     detection_utils,
-    get_detection_dataset_dicts,
 )
 from detectron2.data import transforms as T
+from detectron2.structures import Boxes, Instances
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from .benchmark import Benchmark
 from .images import BadImageError, read_image
 from .order import candidates, positions, random_numbers
+from .records import Records
+from .render import augmented
 
 # Takes an image as read, (height, width, 3) uint8, and its record; returns one of the same size.
 Change = Callable[[np.ndarray, Mapping[str, Any]], np.ndarray]
@@ -66,7 +69,7 @@ def train_loader(
     if seed is None:
         seed = int(comm.all_gather(int(np.random.randint(2**31)))[0])  # the first process's
     name = benchmark.dataset_name(benchmark.source.name, "train")
-    records = get_detection_dataset_dicts(name, filter_empty=False)
+    records = registered(name)
     skip = benchmark.on_bad_image == "skip"
     order = positions(start, total_batch_size, rank=comm.get_rank(), processes=processes)
     _prepare_for_workers(num_workers)
@@ -79,6 +82,15 @@ def train_loader(
         drop_last=True,
         worker_init_fn=_leave_stopping_to_others,
     )
+
+
+def registered(name: str) -> Records | DatasetFromList:
+    """Return the records of a registered split, in buffers that all workers share.
+
+    Of a list of dictionaries each worker would come to have a copy.
+    """
+    found = DatasetCatalog.get(name)
+    return found if isinstance(found, Records) else DatasetFromList(found, copy=False)
 
 
 class _Positions(Sampler):
@@ -104,10 +116,14 @@ class _Samples(Dataset):
     """The k-th sample of the run, for any k."""
 
     def __init__(
-        self, records: list[dict[str, Any]], mapper: TrainMapper, seed: int, *, skip: bool
+        self,
+        records: Records | DatasetFromList,
+        mapper: TrainMapper,
+        seed: int,
+        *,
+        skip: bool,
     ) -> None:
-        # One buffer that all workers share, in place of objects that each would come to copy.
-        self.records = DatasetFromList(records, copy=False)
+        self.records = records
         self.mapper, self.seed, self.skip = mapper, seed, skip
 
     def __getitem__(self, position: int) -> dict[str, Any]:
@@ -175,7 +191,7 @@ def test_loader(
     """
     _prepare_for_workers(num_workers)
     loader = build_detection_test_loader(
-        get_detection_dataset_dicts(dataset_name, filter_empty=False),
+        registered(dataset_name),
         mapper=CanvasMapper(augmentations, change=change),
         num_workers=num_workers,
     )
@@ -186,26 +202,24 @@ def test_loader(
 class TrainMapper:
     """Read and transform an image with its boxes; crowds are left out.
 
-    This is Detectron2's DatasetMapper for boxes, but for how images are read, and all its random
-    numbers are drawn in the same order.
+    This is Detectron2's DatasetMapper for boxes, but for how images are read and for needless work,
+    and all its random numbers are drawn in the same order.
     """
 
     def __init__(self, augmentations: Sequence[T.Augmentation | T.Transform]) -> None:
-        self.augmentations = T.AugmentationList(list(augmentations))
+        self.augmentations = list(augmentations)
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
-        given = T.AugInput(_read(record))
-        transforms = self.augmentations(given)
-        size = given.image.shape[:2]  # height, width
-        boxes = [
-            detection_utils.transform_instance_annotations(dict(box), transforms, size)
-            for box in record["annotations"]
-            if not box["iscrowd"]
-        ]
-        instances = detection_utils.annotations_to_instances(boxes, size)
-        chw = np.ascontiguousarray(given.image.transpose(2, 0, 1))
+        image, transforms = augmented(_read(record), self.augmentations)
+        size = (image.shape[1], image.shape[2])  # height, width
+        kept = [box for box in record["annotations"] if not box["iscrowd"]]
+        boxes = np.array([box["bbox"] for box in kept], dtype=np.float64).reshape(-1, 4)
+        boxes = transforms.apply_box(boxes).clip(min=0)
+        instances = Instances(size)
+        instances.gt_boxes = Boxes(np.minimum(boxes, (size + size)[::-1]))
+        instances.gt_classes = torch.tensor([box["category_id"] for box in kept], dtype=torch.int64)
         return {key: value for key, value in record.items() if key != "annotations"} | {
-            "image": torch.as_tensor(chw),  # (3, height, width)
+            "image": image,  # (3, height, width)
             "instances": detection_utils.filter_empty_instances(instances),
         }
 

@@ -377,7 +377,9 @@ def test_the_mapper_is_detectron2s_own(benchmark: Benchmark) -> None:
         with random_numbers(number):
             found = ours(record)
         assert found.keys() == wanted.keys()
-        assert torch.equal(found["image"], wanted["image"])
+        apart = (found["image"].int() - wanted["image"].int()).abs()
+        assert apart.max() <= 2  # PyTorch resizes, not Pillow
+        assert (apart > 0).float().mean() < 0.1
         boxes = [one["instances"].gt_boxes.tensor for one in (found, wanted)]
         assert torch.equal(*boxes)
         assert torch.equal(*(one["instances"].gt_classes for one in (found, wanted)))
