@@ -6,7 +6,8 @@
 Suites: decompose (the weights' minor components), adapter-io (files of adapters), checkpoint
 (those of a training), evaluation (average precision; five repetitions take some five minutes),
 layer (one adapted layer's training step; ten minutes), train (a backbone's; an hour), codino
-(a detector's, of projects/codino; five minutes).
+(a detector's, of projects/codino; five minutes), index (annotation files), loader (images through
+the training augmentation).
 
 Ratios mean something on a busy machine as well; times do not.  Needs the extra `dev`.
 """
@@ -26,7 +27,9 @@ from scripts.benchmarks.checkpoint import checkpoint
 from scripts.benchmarks.codino import codino
 from scripts.benchmarks.decompose import decompose
 from scripts.benchmarks.evaluation import evaluation
+from scripts.benchmarks.index import index
 from scripts.benchmarks.layer import layer
+from scripts.benchmarks.loader import loader
 from scripts.benchmarks.results import Result
 from scripts.benchmarks.train import train
 
@@ -38,6 +41,8 @@ SUITES: dict[str, Callable[[int], Result]] = {
     "layer": layer,
     "train": train,
     "codino": codino,
+    "index": index,
+    "loader": loader,
 }
 
 

@@ -12,7 +12,9 @@ import torch
 from scripts.benchmarks.adapter_io import adapter_io
 from scripts.benchmarks.codino import codino
 from scripts.benchmarks.decompose import decompose
+from scripts.benchmarks.index import index
 from scripts.benchmarks.layer import layer
+from scripts.benchmarks.loader import loader
 from scripts.benchmarks.memory import kept_bytes, peak_bytes
 from scripts.benchmarks.results import Result
 from scripts.benchmarks.timing import Ratio, Timing, in_turns, ratio
@@ -147,6 +149,25 @@ def test_codino() -> None:
         assert f"{pair} = " in shown
     assert all(timing.median > 0 for timing in result.timings)
     assert len(facts(result, "highest memory of a step")) == len(result.timings) == 5
+
+
+def test_index() -> None:
+    result = index(1, images=60)
+    assert facts(result, "images whose boxes differ from Detectron2's") == ["0"]
+    assert [timing.name for timing in result.timings][:3] == [
+        "load_voc_instances", "ours, cold", "ours, warm"
+    ]  # fmt: skip
+    sizes = [int(value.split()[0]) for value in facts(result, "memory of a record, ")]
+    assert 0 < sizes[0] < sizes[1]
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_loader() -> None:
+    result = loader(1, images=2, draws=2, size=(160, 90))
+    assert [timing.name for timing in result.timings] == ["DatasetMapper", "ours", "decoding alone"]
+    assert facts(result, "largest difference of a box, in pixels") == ["0"]
+    (mean,) = facts(result, "mean difference")
+    assert float(mean) < 0.5
 
 
 @pytest.mark.parametrize("arguments", [("layers",), ("decompose", "--repetitions", "0")])
