@@ -5,6 +5,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -161,7 +162,7 @@ def memory(theirs: list[dict[str, Any]], ours: Any) -> dict[str, str]:
     nothing = in_child(lambda: None)
     ways: dict[str, Sequence[Any]] = {"ours": ours, "DatasetFromList": packed, "a list": theirs}
     for name, records in ways.items():
-        grown = in_child(lambda records=records: all(records[i] for i in range(count)))
+        grown = in_child(partial(all, map(records.__getitem__, range(count))))
         shown = "unknown"
         if grown is not None and nothing is not None:
             shown = f"{(grown - nothing) / count:.0f} bytes"

@@ -122,7 +122,8 @@ def write_image(folder: Path, place: int, size: tuple[int, int]) -> dict[str, An
     scene = toy_image(WEATHERS[place % len(WEATHERS)], "train", place, size=height)
     image = cv2.resize(scene[0], size, interpolation=cv2.INTER_CUBIC).astype(np.float32)
     rng = np.random.default_rng(place)
-    noise = cv2.GaussianBlur(rng.normal(0, 10, image.shape).astype(np.float32), (0, 0), 0.8)
+    noise = np.multiply(10, rng.standard_normal((height, width, 3), dtype=np.float32))
+    noise = cv2.GaussianBlur(noise, (0, 0), 0.8)
     file = folder / f"{place}.jpg"
     Image.fromarray(np.clip(image + noise, 0, 255).astype(np.uint8)).save(file, quality=90)
     corner = rng.uniform(0, 0.8, (10, 2)) * size

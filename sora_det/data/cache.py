@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ def cache_path(kind: str, about: str, ending: str) -> Path | None:
     return Path(base) / "sora_det" / kind / f"{digest}{ending}"
 
 
-def write_whole(file: Path, write: Callable[[BinaryIO], object]) -> None:
+def write_whole(file: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Let `write` fill a file; whoever reads it meanwhile finds the former or the whole new one.
 
     A cache that cannot be written is a warning: all will be looked at again.

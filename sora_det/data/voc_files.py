@@ -65,17 +65,17 @@ def find_files(names: Sequence[str], folder: Path, root: Path, tally: Tally) -> 
             files.add(own, ending, image, sheet)
             continue
         # Missing, or a link, or in a folder below, or known to the system by other letters.
-        image, sheet = find_image(images, name), annotations / f"{own}.xml"
-        if image is None or not sheet.is_file():
+        picture, note = find_image(images, name), annotations / f"{own}.xml"
+        if picture is None or not note.is_file():
             tally.missing.append(name)
             continue
         try:
-            places.check(image)
-            places.check(sheet)
+            places.check(picture)
+            places.check(note)
         except ValueError as error:
             tally.leave_out(error)
             continue
-        files.add(own, next(one for one in endings if image.name.endswith(one)), image, sheet)
+        files.add(own, next(one for one in endings if picture.name.endswith(one)), picture, note)
     return files
 
 

@@ -190,7 +190,7 @@ def _keep(store: Path, about: str, content: _Content, seen: np.ndarray, tally: T
     """Write a cache. Processes that read the same split write the same one."""
     notes = json.dumps({"about": about, "unknown": tally.unknown, "empty": tally.empty_boxes})
     arrays = content | {"stamps": seen, "notes": np.frombuffer(notes.encode(), dtype=np.uint8)}
-    write_whole(store, lambda stream: np.savez(stream, **arrays))
+    write_whole(store, lambda stream: np.savez(stream, **arrays))  # type: ignore[arg-type]
 
 
 def _kept(
