@@ -9,7 +9,20 @@ from .lora import start_at_zero
 from .low_rank import Adapted, Added, LowRankLinear, Split, low_rank
 from .merge import merge
 from .peft_format import export_peft, import_peft
-from .recipes import BitFit, DoRA, Frozen, Full, LoRA, MiLoRA, PiSSA, Recipe, RsLoRA, Saved, SoRA
+from .recipes import (
+    BitFit,
+    DoRA,
+    Frozen,
+    Full,
+    LoRA,
+    Merged,
+    MiLoRA,
+    PiSSA,
+    Recipe,
+    RsLoRA,
+    Saved,
+    SoRA,
+)
 from .record import Adaptation
 from .select import blocks, every, leaf
 from .sora import split_minor, split_principal
@@ -28,6 +41,7 @@ __all__ = [
     "Full",
     "LoRA",
     "LowRankLinear",
+    "Merged",
     "MiLoRA",
     "PiSSA",
     "Recipe",

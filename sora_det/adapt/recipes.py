@@ -305,6 +305,20 @@ class Frozen:
         return "Frozen()"
 
 
+class Merged(Frozen):
+    """Train nothing of a network whose adapters have been merged.
+
+    Args:
+        method: that trained it, in words: results name it.
+    """
+
+    def __init__(self, *, method: str) -> None:
+        self.method = method
+
+    def __repr__(self) -> str:
+        return f"{self.method}, merged"
+
+
 class Full:
     """Train whatever the network itself leaves trainable: ordinary fine-tuning."""
 

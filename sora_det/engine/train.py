@@ -110,7 +110,8 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _origin(model: nn.Module) -> Origin:
+def origin_of(model: nn.Module) -> Origin:
+    """Return what the backbone of a detector started from."""
     backbone = model.backbone
     return Origin(
         weights=getattr(backbone, "weights_source", ""),
@@ -129,7 +130,7 @@ def _train(
     if benchmark.on_bad_image == "skip":
         skipped = LogSkipped(Path(train.output_dir) / "skipped_images.jsonl")
     trainer = _trainer(cfg, model, skipped)
-    origin = _origin(model)
+    origin = origin_of(model)
     done = _start(cfg, model, trainer, store, origin, resume=resume)
     # What cannot be made again from the pretrained weights has to be kept: all of it, if there are
     # none or others have been loaded over them.
@@ -294,7 +295,7 @@ def _multiplier(cfg: DictConfig) -> ParamScheduler:
 
 def load_for_evaluation(cfg: DictConfig, model: nn.Module) -> dict[str, Any]:
     """Load the weights to score and return what the results say of them."""
-    origin = asdict(_origin(model))
+    origin = asdict(origin_of(model))
     file = str(cfg.train.init_checkpoint)
     if file:
         if Checkpoints(cfg.train.output_dir).files():

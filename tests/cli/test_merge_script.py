@@ -1,0 +1,88 @@
+"""scripts/merge.py as a user types it: the plain detector finds what the adapted one found."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from sora_det.adapt import adapted_layers
+from sora_det.engine.config import load_config
+from sora_det.engine.plain import write_plain
+from sora_det.engine.predict import Detector, load_detector
+from sora_det.engine.train import fit, score
+from sora_det.evaluation import DomainTable
+from tests.tools.process import ROOT, Started
+from tests.tools.tiny_run import CONFIG, MANY_BOXES, overrides, tiny
+
+MERGE = (ROOT / "scripts" / "merge.py", "--config-file", CONFIG)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("merge_script")
+
+
+@pytest.fixture(scope="module")
+def trained(toy: Path, folder: Path) -> DomainTable:
+    fast = ("optimizer.params.rates.adapter.lr=0.1", "train.max_iter=2")
+    return fit(tiny(toy, folder / "run", *fast, *MANY_BOXES))
+
+
+@pytest.fixture(scope="module")
+def plain(trained: DomainTable, toy: Path, folder: Path) -> Path:
+    """The folder that the script has written."""
+    settings = ("--", *overrides(toy, folder / "run", *MANY_BOXES))
+    ended = Started(*MERGE, "--output", folder / "plain", *settings, folder=folder / "says").wait()
+    assert ended.code == 0, ended.err
+    assert ended.out.splitlines()[-1] == str(folder / "plain" / "model_final.pth")
+    return folder / "plain"
+
+
+def maps(detector: Detector) -> dict[str, Tensor]:
+    images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        found: dict[str, Tensor] = detector.model.backbone(images)
+    return found
+
+
+def test_the_plain_detector_computes_the_same(plain: Path, toy: Path, folder: Path) -> None:
+    adapted = load_detector(tiny(toy, folder / "run", *MANY_BOXES))
+    merged = load_detector(load_config(plain / "config.yaml"))
+    assert adapted_layers(adapted.model)
+    assert not adapted_layers(merged.model)
+    ours, theirs = maps(merged), maps(adapted)
+    for name, want in theirs.items():
+        largest = float(want.abs().max())
+        torch.testing.assert_close(ours[name], want, rtol=0, atol=1e-5 * largest)
+    names = set(merged.model.state_dict())
+    assert "backbone.net.blocks.1.attn.qkv.weight" in names
+    assert names == set(torch.load(plain / "model_final.pth", weights_only=True)["model"])
+    assert not [name for name in names if "residual" in name or ".up" in name]
+
+
+def test_it_scores_the_same_under_its_own_name(plain: Path, trained: DomainTable) -> None:
+    table = score(load_config(plain / "config.yaml"))
+    assert max(one.ap50 or 0 for one in trained.scores) > 0
+    for one, two in zip(table.scores, trained.scores, strict=True):
+        assert one.ap50 == pytest.approx(two.ap50, abs=1e-6)
+    assert table.run.method == f"{trained.run.method}, merged"
+    assert table.run.weights == trained.run.weights == "random initialisation"
+    assert (plain / "results.json").is_file()
+
+
+def test_what_cannot_be_merged(plain: Path, toy: Path, folder: Path) -> None:
+    cfg: Any = tiny(toy, folder / "run", *MANY_BOXES)
+    with pytest.raises(ValueError, match="plain holds checkpoints already: choose another folder"):
+        write_plain(cfg, plain)
+    with pytest.raises(ValueError, match="nothing to merge: no layer of this detector is adapted"):
+        write_plain(load_config(plain / "config.yaml"), folder / "twice")
+    assert not (folder / "twice").exists()
+    missing = folder / "none.pth"
+    ended = Started(
+        *MERGE, "--output", folder / "new", "--checkpoint", missing, "--",
+        *overrides(toy, folder / "run"), folder=folder / "missing says",
+    ).wait()  # fmt: skip
+    assert ended.code == 1
+    assert ended.err.splitlines()[-1] == f"error: no checkpoint at {missing}"
