@@ -5,9 +5,9 @@
 
 Suites: decompose (the weights' minor components), adapter-io (files of adapters), checkpoint
 (those of a training), evaluation (average precision; five repetitions take some five minutes),
-layer (one adapted layer's training step; ten minutes), train (a backbone's; an hour), codino
-(a detector's, of projects/codino; five minutes), index (annotation files), loader (images through
-the training augmentation).
+layer (one adapted layer's training step; ten minutes), train (a backbone's; an hour), inference (a
+merged backbone), codino (a detector's step, of projects/codino; five minutes), index (annotation
+files), loader (images through the training augmentation).
 
 Ratios mean something on a busy machine as well; times do not.  Needs the extra `dev`.
 """
@@ -28,6 +28,7 @@ from scripts.benchmarks.codino import codino
 from scripts.benchmarks.decompose import decompose
 from scripts.benchmarks.evaluation import evaluation
 from scripts.benchmarks.index import index
+from scripts.benchmarks.inference import inference
 from scripts.benchmarks.layer import layer
 from scripts.benchmarks.loader import loader
 from scripts.benchmarks.results import Result
@@ -43,6 +44,7 @@ SUITES: dict[str, Callable[[int], Result]] = {
     "codino": codino,
     "index": index,
     "loader": loader,
+    "inference": inference,
 }
 
 

@@ -13,6 +13,7 @@ from sora_det.backbones import vit
 from sora_det.backbones.timm_vit import block_maps
 from sora_det.backbones.weights import TimmViT
 
+from .flops import Stack
 from .layer import PRECISIONS
 from .memory import kept_bytes, megabytes, peak_bytes
 from .peers import with_peft
@@ -92,31 +93,18 @@ def train(
 
 
 def flops_ratio(case: Case) -> float:
-    """Return the FLOPs of a step of ours over those of full fine-tuning, products alone.
-
-    With tokens t and width c: a block's linear layers take 24 t c^2 forward and attention 4 t^2 c;
-    the backward pass takes as much for the inputs of linear layers and again for their weights, and
-    twice for attention.
-    """
-    width, tokens = _width(case), (case.side // PATCH) ** 2
-    linear, attention = 24 * tokens * width**2, 4 * tokens**2 * width
-    patches = 2 * tokens * 3 * PATCH**2 * width
-    full = 2 * patches + case.depth * (3 * linear + 3 * attention)
-    early = case.depth // 3
-    # in + out of q, k, v, proj, fc1 and fc2; three products with each factor
-    thin = 6 * tokens * RANK * 18 * width
-    unused = 2 * tokens * 3 * width * (width + RANK)  # the first adapted layer's input gradient
-    ours = patches + early * (linear + attention) - unused
-    ours += (case.depth - early) * (2 * linear + thin + 3 * attention)
-    return ours / full
+    """Return the FLOPs of a step of ours over those of full fine-tuning, products alone."""
+    stack = Stack(_width(case), case.depth, (case.side // PATCH) ** 2, PATCH)
+    return stack.low_rank(RANK, case.depth // 3) / stack.full()
 
 
 def _width(case: Case) -> int:
     with torch.device("meta"):
-        return int(_backbone(case).embed_dim)
+        return int(backbone(case).embed_dim)
 
 
-def _backbone(case: Case, *, recompute: bool = False, compiled: bool = False) -> TimmViT:
+def backbone(case: Case, *, recompute: bool = False, compiled: bool = False) -> TimmViT:
+    """Build the untrained network of a case."""
     return vit(
         case.network,
         random_init=True,
@@ -199,23 +187,23 @@ def _trainee(case: Case, device: torch.device, net: nn.Module, inner: nn.Module)
 
 
 def _full(case: Case, device: torch.device, **options: bool) -> Trainee:
-    net = _backbone(case, **options)
+    net = backbone(case, **options)
     return _trainee(case, device, net, net)
 
 
 def _frozen(case: Case, device: torch.device) -> Trainee:
-    net = _backbone(case).requires_grad_(False)
+    net = backbone(case).requires_grad_(False)
     return _trainee(case, device, net, net)
 
 
 def _ours(case: Case, device: torch.device, **options: bool) -> Trainee:
-    net = LoRA(rank=RANK)(_backbone(case, **options))
+    net = LoRA(rank=RANK)(backbone(case, **options))
     return _trainee(case, device, net, net)
 
 
 def _peft(case: Case, device: torch.device) -> Trainee:
-    names = list(adapted_layers(LoRA(rank=RANK)(_backbone(case))))
-    net = _backbone(case)
+    names = list(adapted_layers(LoRA(rank=RANK)(backbone(case))))
+    net = backbone(case)
     return _trainee(case, device, with_peft(net, names, RANK), net)
 
 

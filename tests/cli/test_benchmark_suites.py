@@ -4,6 +4,7 @@ import json
 import math
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from scripts.benchmarks.adapter_io import adapter_io
 from scripts.benchmarks.codino import codino
 from scripts.benchmarks.decompose import decompose
 from scripts.benchmarks.index import index
+from scripts.benchmarks.inference import inference
 from scripts.benchmarks.layer import layer
 from scripts.benchmarks.loader import loader
 from scripts.benchmarks.memory import kept_bytes, peak_bytes
@@ -168,6 +170,18 @@ def test_loader() -> None:
     assert facts(result, "largest difference of a box, in pixels") == ["0"]
     (mean,) = facts(result, "mean difference")
     assert float(mean) < 0.5
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_inference() -> None:
+    tiny = replace(TINY, precision="fp32")
+    result = inference(1, cases=[tiny])
+    assert len(result.timings) == 6
+    assert all(timing.median > 0 for timing in result.timings)
+    assert {ratio.to for ratio in result.ratios} == {"plain"}
+    assert facts(result, f"{tiny}: modules of this package left") == ["0"]
+    (difference,) = facts(result, f"{tiny}: largest difference")
+    assert 0 < float(difference) < 1e-5
 
 
 @pytest.mark.parametrize("arguments", [("layers",), ("decompose", "--repetitions", "0")])
