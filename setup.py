@@ -56,6 +56,14 @@ EXTRAS = {
         # environment.
         "submitit>=1.5",
     ],
+    "export": [
+        # The format: what torch.onnx.export writes with and onnxruntime reads.
+        "onnx>=1.17",
+        # torch.onnx.export translates torch.export's programs with it.
+        "onnxscript>=0.5",
+        # Runs what was written, to compare it with PyTorch.
+        "onnxruntime>=1.20",
+    ],
     "dev": [
         "pytest>=8.0",
         # scripts/test.sh runs one worker a core.
@@ -68,6 +76,10 @@ EXTRAS = {
         # Formatting changes with the minor release.
         "ruff>=0.17,<0.18",
         "mypy>=1.11",
+        # ONNX files are written and run; see the extra `export`.
+        "onnx>=1.17",
+        "onnxscript>=0.5",
+        "onnxruntime>=1.20",
         # The launcher for SLURM, whose local executor the tests use.
         "submitit>=1.5",
         # Drives a real browser over the report (scripts/test.sh --browser); 4.11 is the first

@@ -1,4 +1,4 @@
-"""scripts/merge.py as a user types it: the plain detector finds what the adapted one found."""
+"""scripts/merge.py and scripts/export.py as a user types them."""
 
 from pathlib import Path
 from typing import Any
@@ -86,3 +86,18 @@ def test_what_cannot_be_merged(plain: Path, toy: Path, folder: Path) -> None:
     ).wait()  # fmt: skip
     assert ended.code == 1
     assert ended.err.splitlines()[-1] == f"error: no checkpoint at {missing}"
+
+
+def test_export(plain: Path, folder: Path) -> None:
+    script = (ROOT / "scripts" / "export.py", "--config-file", plain / "config.yaml")
+    started = [
+        Started(*script, "--size", "64", side, folder / name, folder=folder / f"{name} says")
+        for side, name in (("96", "net.pt2"), ("0", "none.pt2"), ("64", "net.pth"))
+    ]
+    written, empty, other = [process.wait() for process in started]
+    assert written.code == 0, written.err
+    assert (folder / "net.pt2").stat().st_size > 100_000
+    assert empty.code == 2
+    assert "batch and size are counted from 1" in empty.err
+    assert other.code == 1
+    assert "a name must end in one of .pt2, .onnx" in other.err.splitlines()[-1]

@@ -45,6 +45,7 @@ RULES: dict[str, set[str]] = {
     | {"omegaconf", "hydra", "yaml", "tqdm", "tensorboard"}
     | {"sora_det.adapt", "sora_det.data", "sora_det.evaluation", "sora_det.engine"}
     | {"sora_det.detectron2_compat", "sora_det.untrusted"},
+    "sora_det.engine.export": {"numpy", "torch", "onnxruntime", "sora_det.adapt"},
     "sora_det.engine.slurm": {"submitit", "sora_det.engine.stop"},
     "sora_det.report": {"numpy", "matplotlib", "cv2"}
     | {f"sora_det.evaluation.{name}" for name in ("table", "ap", "boxes", "scores", "convention")}
