@@ -4,7 +4,7 @@ import copy
 import datetime
 import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 import torch.distributed as dist
 from detectron2.config import instantiate
-from detectron2.engine import TrainerBase, hooks
+from detectron2.engine import HookBase, TrainerBase, hooks
 from detectron2.utils import comm
 from detectron2.utils.events import CommonMetricPrinter, EventWriter, TensorboardXWriter
 from fvcore.common.param_scheduler import ParamScheduler
@@ -62,7 +62,7 @@ def fit(cfg: DictConfig, *, name: str = "", resume: bool = False) -> DomainTable
     cfg = copy.deepcopy(cfg)
     run = describe(cfg, name)
     benchmark, model = build(cfg)
-    run = replace(run, **_train(cfg, model, benchmark, resume=resume))
+    run = replace(run, **train_detector(cfg, model, benchmark, resume=resume))
     if comm.is_main_process():
         _write_adapter(model, Path(cfg.train.output_dir))
     return _evaluate(cfg, model, benchmark, domains="all", split="test", run=run)
@@ -119,10 +119,19 @@ def origin_of(model: nn.Module) -> Origin:
     )
 
 
-def _train(
-    cfg: DictConfig, model: nn.Module, benchmark: Benchmark, *, resume: bool
+def train_detector(
+    cfg: DictConfig,
+    model: nn.Module,
+    benchmark: Benchmark,
+    *,
+    resume: bool = False,
+    first_hooks: Sequence[HookBase] = (),
 ) -> dict[str, Any]:
-    """Train `model` and return what the results say of it."""
+    """Train `model`, which `build` made of `cfg`, and return what the results say of it.
+
+    Args:
+        first_hooks: are called before all others.
+    """
     train = cfg.train
     _make_folder(Path(train.output_dir))
     store = Checkpoints(train.output_dir, keep=train.checkpoints_kept)
@@ -150,6 +159,7 @@ def _train(
     main = comm.is_main_process()
     trainer.register_hooks(
         [
+            *first_hooks,
             hooks.IterationTimer(),
             *(instantiate(hook) for hook in cfg.hooks.values()),
             LogRates(),
