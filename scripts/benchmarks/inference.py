@@ -4,6 +4,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -56,7 +57,7 @@ def _networks(case: Case) -> dict[str, nn.Module]:
     for layer in adapted_layers(adapted).values():
         assert isinstance(layer, LowRankLinear)
         nn.init.normal_(layer.up, std=0.02)
-    with_terms = with_peft(copy.deepcopy(plain), list(adapted_layers(adapted)), RANK)
+    with_terms: Any = with_peft(copy.deepcopy(plain), list(adapted_layers(adapted)), RANK)
     for name, parameter in with_terms.named_parameters():
         if "lora_B" in name:
             nn.init.normal_(parameter, std=0.02)

@@ -4,6 +4,7 @@ import importlib.util
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,12 +27,12 @@ class Maps(nn.Module):
         model: with `backbone`, `pixel_mean` and `pixel_std`; it is not changed.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
         self.backbone = merge(model.backbone).cpu()
         self.mean = nn.Buffer(model.pixel_mean.cpu())
         self.std = nn.Buffer(model.pixel_std.cpu())
-        self.names = tuple(self.backbone.output_shape())
+        self.names = tuple(model.backbone.output_shape())
         self.eval()
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
