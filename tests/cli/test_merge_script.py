@@ -1,5 +1,6 @@
 """scripts/merge.py and scripts/export.py as a user types them."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from sora_det.evaluation import DomainTable
 from tests.tools.process import ROOT, Started
 from tests.tools.tiny_run import CONFIG, MANY_BOXES, overrides, tiny
 
+GUIDE = ROOT / "docs" / "deployment.md"
 MERGE = (ROOT / "scripts" / "merge.py", "--config-file", CONFIG)
 
 
@@ -60,6 +62,16 @@ def test_the_plain_detector_computes_the_same(plain: Path, toy: Path, folder: Pa
     assert "backbone.net.blocks.1.attn.qkv.weight" in names
     assert names == set(torch.load(plain / "model_final.pth", weights_only=True)["model"])
     assert not [name for name in names if "residual" in name or ".up" in name]
+
+
+def test_the_guide_s_code(plain: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), flags=re.S)
+    names: dict[str, Any] = {}
+    exec(code.replace("output/plain", str(plain)), names)
+    saved = torch.load(plain / "model_final.pth", weights_only=True)["model"]
+    assert not names["model"].training
+    for name, value in names["model"].state_dict().items():
+        assert torch.equal(value, saved[name]), name
 
 
 def test_it_scores_the_same_under_its_own_name(plain: Path, trained: DomainTable) -> None:
