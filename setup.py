@@ -58,11 +58,11 @@ EXTRAS = {
     ],
     "export": [
         # The format: what torch.onnx.export writes with and onnxruntime reads.
-        "onnx>=1.17",
+        "onnx>=1.23",
         # torch.onnx.export translates torch.export's programs with it.
-        "onnxscript>=0.5",
+        "onnxscript>=0.7",
         # Runs what was written, to compare it with PyTorch.
-        "onnxruntime>=1.20",
+        "onnxruntime>=1.32",
     ],
     "dev": [
         "pytest>=8.0",
@@ -77,9 +77,9 @@ EXTRAS = {
         "ruff>=0.17,<0.18",
         "mypy>=1.11",
         # ONNX files are written and run; see the extra `export`.
-        "onnx>=1.17",
-        "onnxscript>=0.5",
-        "onnxruntime>=1.20",
+        "onnx>=1.23",
+        "onnxscript>=0.7",
+        "onnxruntime>=1.32",
         # The launcher for SLURM, whose local executor the tests use.
         "submitit>=1.5",
         # Drives a real browser over the report (scripts/test.sh --browser); 4.11 is the first
