@@ -53,6 +53,9 @@ def inference(repetitions: int, *, cases: Sequence[Case] | None = None) -> Resul
 
 def _networks(case: Case) -> dict[str, nn.Module]:
     plain = backbone(case)
+    for name, parameter in plain.named_parameters():
+        if name.endswith("gamma"):  # untrained DINOv2 scales what its blocks add by 1e-5
+            nn.init.ones_(parameter)
     adapted = LoRA(rank=RANK)(copy.deepcopy(plain))
     for layer in adapted_layers(adapted).values():
         assert isinstance(layer, LowRankLinear)
