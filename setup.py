@@ -118,7 +118,7 @@ if __name__ == "__main__":
         license_files=["LICENSE", "NOTICE"],
         python_requires=">=3.11,<3.14",
         packages=find_packages(include=["sora_det", "sora_det.*"]),
-        package_data={"sora_det": ["py.typed"], "sora_det.report": ["assets/*"]},
+        package_data={"sora_det": ["py.typed", "assets/*"], "sora_det.report": ["assets/*"]},
         install_requires=DEPENDENCIES,
         extras_require=EXTRAS,
         classifiers=[

@@ -46,7 +46,8 @@ def vit(
 
     Args:
         name: of timm, such as "vit_large_patch14_dinov2".
-        weights: local file: .pth of DINOv2's authors, or timm's .safetensors or .pth.
+        weights: local file: .pth of DINOv2's authors, or timm's .safetensors or .pth; or
+            "toy_foundation", which comes with the package.
         pretrained: take the weights from timm's hub; the only case of a download.
         random_init: start from timm's random initialisation.
         patch_size: pixels a token covers, each way; None is the model's own.

@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 TimmViT: TypeAlias = Any  # a module; its base class does not declare what all ViTs of timm have
 
+ASSETS = Path(__file__).resolve().parents[1] / "assets"  # weights that come with the package
+SHIPPED = ("toy_foundation",)
 WRAPPERS = ("state_dict", "teacher", "model")
 MLP_NAMES = {"w12": "fc1", "w3": "fc2", "lin1": "fc1", "lin2": "fc2"}  # DINOv2-g, SAM
 FIRST_LAYER = "patch_embed.proj.weight"
@@ -32,13 +34,14 @@ def read_state(file: str | Path) -> dict[str, Tensor]:
     """Read the named tensors of a .safetensors, .pth, .pt or .bin file.
 
     An outer {"model": ...}, {"state_dict": ...} or {"teacher": ...} is unwrapped. Only tensors and
-    plain containers are unpickled, never code.
+    plain containers are unpickled, never code. The name "toy_foundation" stands for the file that
+    comes with the package.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file holds something else than named tensors.
     """
-    path = Path(file).expanduser()
+    path = _path(file)
     if not path.is_file():
         raise FileNotFoundError(f"no weights file at {path}")
     state = _unpickle(path) if path.suffix != ".safetensors" else _open_safetensors(path)
@@ -60,7 +63,7 @@ def read_state(file: str | Path) -> dict[str, Tensor]:
 
 def describe_file(file: str | Path) -> str:
     """Return the name of a file and the start of its SHA-256, to be kept beside results."""
-    path = Path(file).expanduser()
+    path = _path(file)
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return f"{path.name} (sha256 {digest[:16]})"
@@ -236,6 +239,11 @@ def _strip_prefix(state: Mapping[str, Tensor], source: str) -> dict[str, Tensor]
     if len(kept) < len(state):
         logger.info("kept the %d tensors of %s under %s", len(kept), source, prefix)
     return kept
+
+
+def _path(file: str | Path) -> Path:
+    shipped = ASSETS / f"{file}.safetensors"
+    return shipped if str(file) in SHIPPED else Path(file).expanduser()
 
 
 def _unpickle(path: Path) -> object:
