@@ -1,6 +1,8 @@
 #!/usr/bin/env python
 """Draw the toy benchmark, train SoRA on its clear days, score it under every weather.
 
+With --compare, full fine-tuning and a frozen backbone are trained as well.
+
 Called by scripts/quickstart.sh, which sets the environment up first.
 """
 
@@ -20,11 +22,14 @@ from tqdm import tqdm  # noqa: E402
 
 from sora_det.data.toy import image_count, write_toy  # noqa: E402
 from sora_det.engine.config import load_config  # noqa: E402
-from sora_det.engine.train import fit, score  # noqa: E402
+from sora_det.engine.train import fit  # noqa: E402
+from sora_det.evaluation.compare import by_method, compare  # noqa: E402
 from sora_det.report.page import write_page  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIG = ROOT / "configs" / "toy_sora_frcnn.py"
+CONFIGS = ROOT / "configs"
+CONFIG = "toy_sora_frcnn"
+COMPARED = {"full": "toy_full_frcnn", "frozen": "toy_frozen_frcnn"}  # by folder
 IMAGES = {"train": 400, "test": 100}
 LOG = "quickstart.log"
 SHOWN = ("sora_det", "detectron2.utils.events")  # what the terminal sees of the log
@@ -33,10 +38,19 @@ SHOWN = ("sora_det", "detectron2.utils.events")  # what the terminal sees of the
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output-dir", type=Path, default=ROOT / "output" / "quickstart")
+    parser.add_argument(
+        "--compare", action="store_true", help="full fine-tuning and a frozen backbone as well"
+    )
     parser.add_argument("opts", nargs="*", help="overrides of the config, key=value")
     args = parser.parse_args()
     start = time.perf_counter()
-    cfg = load_config(CONFIG, args.opts)
+    configs = {args.output_dir: CONFIG}
+    if args.compare:
+        configs |= {args.output_dir / name: config for name, config in COMPARED.items()}
+    cfgs = {
+        folder: load_config(CONFIGS / f"{config}.py", args.opts)
+        for folder, config in configs.items()
+    }
     clear(args.output_dir)
     log_to(args.output_dir / LOG)
 
@@ -44,18 +58,19 @@ def main() -> None:
     print(f"Drawing {image_count(**IMAGES)} street scenes in {folder} ...")
     with tqdm(total=image_count(**IMAGES), unit="image", disable=None) as bar:
         benchmark = write_toy(folder, **IMAGES, progress=bar.update)
-    cfg.benchmark.file, cfg.train.output_dir = str(benchmark), str(args.output_dir)
 
-    seed_all_rng(cfg.train.seed)
-    print("Scoring the detector before training ...")
-    before = score(cfg, name=CONFIG.stem, domains="source").scores[0]
-    seed_all_rng(cfg.train.seed)
-    print(f"Training SoRA for {cfg.train.max_iter} iterations on {before.domain} alone ...")
-    fit(cfg, name=CONFIG.stem)  # its log ends with the table
+    tables = []
+    for output, cfg in cfgs.items():
+        cfg.benchmark.file, cfg.train.output_dir = str(benchmark), str(output)
+        seed_all_rng(cfg.train.seed)
+        method = cfg.adaptation._target_.__name__
+        print(f"Training {method} for {cfg.train.max_iter} iterations on clear days alone ...")
+        tables.append(fit(cfg, name=configs[output]))  # its log ends with the table
 
-    page = write_page([args.output_dir], args.output_dir / "report.html")
+    page = write_page(list(cfgs), args.output_dir / "report.html")
+    if args.compare:
+        print(compare(by_method(tables)).render("text"))
     minutes = (time.perf_counter() - start) / 60
-    print(f"Before training, AP50 on {before.domain} was {before.ap50:.1f}.")
     print(f"Results, metrics and checkpoint, after {minutes:.1f} minutes: {args.output_dir}")
     print(f"Open {page} in a browser.")
 

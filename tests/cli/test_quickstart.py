@@ -9,10 +9,17 @@ from pathlib import Path
 import pytest
 
 from scripts import quickstart
+from sora_det.backbones.weights import describe_file
 from tests.tools.process import ROOT, Started
 from tests.tools.tiny_run import OVERRIDES
 
 Run = Callable[..., str]
+FOLDERS = ("", "full", "frozen")  # of the runs of --compare
+FEW_BOXES = (
+    "dataloader.train.num_workers=0",
+    "dataloader.test.num_workers=0",
+    "model.proposal_generator.post_nms_topk=[20,20]",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +58,6 @@ def test_from_nothing_to_the_table(run: Run, tmp_path: Path) -> None:
     output = tmp_path / "a folder (1)" / "output"
     assert "\ntarget mean" in shown
     assert "started from random numbers" in shown
-    assert "Before training, AP50 on daytime-clear was" in shown
     assert f" minutes: {output}\nOpen {output / 'report.html'} in a browser." in shown
     assert "daytime-clear" in (output / "report.html").read_text()
     assert "iter: 1 " in shown  # the main lines of the log
@@ -64,6 +70,28 @@ def test_from_nothing_to_the_table(run: Run, tmp_path: Path) -> None:
     run(*OVERRIDES, "train.max_iter=1")  # in place of the first
     lines = (output / "metrics.json").read_text().splitlines()
     assert [json.loads(line)["iteration"] for line in lines] == [0]
+
+
+def test_it_starts_from_the_shipped_backbone(run: Run, tmp_path: Path) -> None:
+    shown = run("train.max_iter=1", *FEW_BOXES)
+    assert "Training SoRA for 1 iterations on clear days alone" in shown
+    results = json.loads((tmp_path / "a folder (1)" / "output" / "results.json").read_text())
+    assert results["run"]["weights"] == describe_file("toy_foundation")
+    assert results["run"]["random_init"] is False
+
+
+def test_methods_side_by_side(run: Run, tmp_path: Path) -> None:
+    given = [line for line in OVERRIDES if not line.startswith("adaptation.")]
+    shown = run("--compare", *given, "train.max_iter=1")
+    output = tmp_path / "a folder (1)" / "output"
+    for method in ("SoRA", "Full", "Frozen"):
+        assert f"Training {method} for 1 iterations" in shown
+    page = (output / "report.html").read_text()
+    tables = [json.loads((output / name / "results.json").read_text()) for name in FOLDERS]
+    for table in tables:
+        assert table["run"]["method"] in shown
+        assert table["run"]["method"] in page
+    assert len({table["run"]["method"] for table in tables}) == 3
 
 
 def test_other_folders_are_left_alone(run: Run, tmp_path: Path) -> None:

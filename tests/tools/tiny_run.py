@@ -13,6 +13,8 @@ CONFIG = ROOT / "configs" / "toy_sora_frcnn.py"
 SIDE = 64  # of an image, pixels
 
 OVERRIDES = (
+    "backbone.net.weights=",
+    "backbone.net.random_init=true",
     f"backbone.net.img_size={SIDE}",
     "backbone.net.patch_size=16",
     "backbone.net.depth=6",
@@ -20,6 +22,7 @@ OVERRIDES = (
     "backbone.net.num_heads=3",
     "backbone.out_channels=16",
     "adaptation.rank=2",
+    "adaptation.start_block=0",
     "model.proposal_generator.anchor_generator.sizes=[[8],[16],[32],[48],[64]]",
     "model.proposal_generator.batch_size_per_image=2048",  # all anchors: every map has a gradient
     "model.proposal_generator.pre_nms_topk=[64,64]",

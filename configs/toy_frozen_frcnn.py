@@ -1,0 +1,14 @@
+"""A frozen backbone, to compare with toy_sora_frcnn.py."""
+
+from .common.adaptation.frozen import adaptation, hooks
+from .toy_sora_frcnn import (
+    backbone,
+    benchmark,
+    dataloader,
+    lr_multiplier,
+    model,
+    optimizer,
+    train,
+)
+
+train.output_dir = "output/toy_frozen_frcnn"
