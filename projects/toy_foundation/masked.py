@@ -24,6 +24,8 @@ class Predictor(nn.Module):
         out: numbers to predict at a patch.
     """
 
+    position: Tensor  # (grid * grid, channels)
+
     def __init__(self, width: int, grid: int, out: int, *, channels: int = 128, depth: int = 2):
         super().__init__()
         self.enter = nn.Linear(width, channels)

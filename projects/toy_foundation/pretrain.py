@@ -10,9 +10,12 @@ the same --work folder, it goes on.
 import argparse
 import json
 import math
+import sys
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +32,7 @@ from .scenes import draw_all, look
 
 PATCH, SIZE = 8, 192  # pixels
 KEEP_EVERY = 100  # steps between checkpoints
-SHAPE = {"embed_dim": 192, "depth": 6, "num_heads": 3}
+SHAPE: dict[str, Any] = {"embed_dim": 192, "depth": 6, "num_heads": 3}
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,12 @@ class Settings:
     seen: float = 0.25
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if min(self.scenes, self.steps, self.batch) < 1 or self.seed < 0:
+            raise ValueError(f"scenes, steps and batch start at 1 and seed at 0, got {self}")
+        if not (0 < self.seen <= 0.5 and self.rate > 0):
+            raise ValueError(f"seen must be in (0, 0.5] and rate above 0, got {self}")
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -66,8 +75,10 @@ def main() -> None:
     args = vars(parser.parse_args())
     output, work, workers = (args.pop(name) for name in ("output", "work", "workers"))
     settings = Settings(**args)
-    work.mkdir(parents=True, exist_ok=True)
-    views = draw_all(work / "scenes.npy", settings.scenes, seed=settings.seed, workers=workers)
+    for folder in (work, output.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    file = work / f"scenes_{settings.seed}.npy"
+    views = draw_all(file, settings.scenes, seed=settings.seed, workers=workers)
     net = pretrain(settings, views, work)
     data = save(half(net), metadata={"settings": json.dumps(asdict(settings))})
     write_whole(output, lambda file: file.write(data))
@@ -105,14 +116,12 @@ def pretrain(settings: Settings, views: NDArray[np.uint8], work: Path) -> TimmVi
         optimizer.step()
         last = step + 1 == settings.steps
         if step % 20 == 0 or last:
-            took = time.perf_counter() - begun
-            line = f"{step} {loss.item():.4f} {took:.0f}"
             with (work / "losses.txt").open("a") as file:
-                file.write(line + "\n")
+                file.write(f"{step} {loss.item():.4f} {time.perf_counter() - begun:.0f}\n")
         if (step + 1) % KEEP_EVERY == 0 or last:
             state = {"model": both.state_dict(), "optimizer": optimizer.state_dict()}
             state |= {"step": step + 1, "settings": asdict(settings)}
-            write_whole(checkpoint, lambda file, state=state: torch.save(state, file))
+            write_whole(checkpoint, partial(torch.save, state))
     return net
 
 
@@ -160,4 +169,7 @@ def half(net: TimmViT) -> dict[str, Tensor]:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")

@@ -3,6 +3,7 @@
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,11 +18,12 @@ CLEAR, *OTHERS = WEATHERS
 SPLIT = 2  # place of "pretrain" among the splits of sora_det.data.toy: no benchmark has its seeds
 SUNNY = 0.65  # share of the clear days with sunlight, as in the benchmark
 
-Picture = NDArray[np.uint8]  # (SIZE, SIZE, 3) RGB
+Views = NDArray[np.uint8]  # (VIEWS, SIZE, SIZE, 3) RGB, the clear one first
+Image = NDArray[Any]  # (size, size, 3) float32 RGB, 0..1
 
 
-def draw_views(index: int, *, seed: int) -> Picture:
-    """Return (VIEWS, SIZE, SIZE, 3): one scene on a clear day and in two other weathers.
+def draw_views(index: int, *, seed: int) -> Views:
+    """Return one scene on a clear day and in two other weathers.
 
     Layout and objects are the same; only the clear day can have sunlight and cast shadows, as in
     the benchmark. Its seeds are those of `toy_image("daytime-clear", "pretrain", index)`.
@@ -58,11 +60,8 @@ def draw_all(file: Path, count: int, *, seed: int, workers: int) -> NDArray[np.u
     return found
 
 
-def look(views: Picture, rng: np.random.Generator, *, size: int) -> tuple[Picture, Picture]:
-    """Return a restyled crop in a random weather, and the same crop in clear weather.
-
-    Both are (size, size, 3) float32 RGB in 0..1.
-    """
+def look(views: Views, rng: np.random.Generator, *, size: int) -> tuple[Image, Image]:
+    """Return a restyled crop in a random weather, and the same crop in clear weather."""
     side = round(SIZE * (1 - 0.4 * rng.random() ** 2))  # mostly near the whole, as in the benchmark
     top, left = rng.integers(0, SIZE - side + 1, 2)
     weather = int(rng.integers(len(views)))
@@ -77,8 +76,8 @@ def look(views: Picture, rng: np.random.Generator, *, size: int) -> tuple[Pictur
     return restyle(seen, rng), clear
 
 
-def restyle(image: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Change gamma, contrast, colours and sharpness of an image in 0..1, and add noise."""
+def restyle(image: Image, rng: np.random.Generator) -> Image:
+    """Change gamma, contrast, colours and sharpness of an image, and add noise."""
     image = image ** np.float32(np.exp(rng.normal(0, 0.3)))
     image = image * np.exp(rng.normal(0, 0.12, 3)).astype(np.float32)
     grey = image.mean(axis=2, keepdims=True)

@@ -28,13 +28,13 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
     small = ["--scenes", "3", "--steps", "4", "--batch", "2", "--workers", "1"]
     (tmp_path / "shared").mkdir()
-    scenes.draw_all(tmp_path / "shared" / "scenes.npy", 3, seed=0, workers=1)
+    scenes.draw_all(tmp_path / "shared" / "scenes_0.npy", 3, seed=0, workers=1)
 
     def call(name: str, *arguments: str) -> Path:
         work, output = tmp_path / name, tmp_path / f"{name}.safetensors"
         work.mkdir(exist_ok=True)
-        if not (work / "scenes.npy").exists():
-            (work / "scenes.npy").symlink_to(tmp_path / "shared" / "scenes.npy")
+        if not (work / "scenes_0.npy").exists():
+            (work / "scenes_0.npy").symlink_to(tmp_path / "shared" / "scenes_0.npy")
         given = ["--output", str(output), "--work", str(work), *small, *arguments]
         monkeypatch.setattr(sys, "argv", ["pretrain.py", *given])
         try:
@@ -78,8 +78,14 @@ def test_training_lowers_the_loss(run: Run, tmp_path: Path) -> None:
 
 def test_drawn_scenes_of_other_settings_are_refused(run: Run) -> None:
     run("first")
-    with pytest.raises(ValueError, match=r"scenes\.npy holds \(3, 3, .* instead of \(2, 3, "):
+    with pytest.raises(ValueError, match=r"scenes_0\.npy holds \(3, 3, .* instead of \(2, 3, "):
         run("first", "--scenes", "2")
+
+
+@pytest.mark.parametrize("given", ["--seen=0.6", "--seen=0", "--steps=0", "--rate=0", "--seed=-1"])
+def test_settings_that_make_no_sense(run: Run, given: str) -> None:
+    with pytest.raises(ValueError, match=r"start at 1 and seed at 0|must be in \(0, 0\.5\]"):
+        run("never", given)
 
 
 def test_views_show_one_scene_of_no_benchmark() -> None:
