@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sora_det.adapt import peft_format, store
-from sora_det.data import benchmark, checks, load, voc_xml
+from sora_det.data import benchmark, checks, voc_xml, yaml_text
 from sora_det.evaluation import compare, prediction_files, saved, strict_json
 from sora_det.report import figures
 from sora_det.untrusted import pictures
@@ -18,7 +18,7 @@ LIMITS = {
     "64 MB for results": compare.MOST_BYTES == 64e6,
     "whole ones within 2⁵³": strict_json.LARGEST == 2**53,
     "1,000 parts": prediction_files.PARTS == 1000,
-    "200 kB": load.MOST_BYTES == 200e3,
+    "200 kB": yaml_text.MOST_BYTES == 200e3,
     "names of 240 letters, paths of 12 parts": (benchmark._LONGEST, benchmark._DEEPEST)
     == (240, 12),
     "no DTD, so no entity; 16 MB": voc_xml.MOST_BYTES == 16e6,
