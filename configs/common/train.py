@@ -15,6 +15,7 @@ train = dict(
     eval_period=4000,  # on the source domain alone; 0: never
     log_period=20,
     evaluation=dict(
+        split="test",  # or val: after training, score the source's validation images alone
         min_side=0,  # pixels; ground truth with a smaller side is left out, which moves scores
         replicates=1000,  # of the bootstrap behind the intervals; 0: no intervals
         lrp=False,  # localisation-recall-precision error as well

@@ -88,6 +88,9 @@ class Benchmark:
             always an error.
         cache: keep what the annotation files of "voc" say in the user's cache folder, and read
             again only what has changed.
+        held_out: share of the source's training images that is not trained on and serves as its
+            "val" instead, in place of any other; 0 for none. Which images these are follows from
+            their ids alone.
     """
 
     name: str
@@ -99,9 +102,12 @@ class Benchmark:
     targets: tuple[Domain, ...]
     on_bad_image: str = "error"
     cache: bool = True
+    held_out: float = 0.0
 
     def __post_init__(self) -> None:
         check_name(self.name, "a benchmark's name")
+        if not 0 <= self.held_out < 1:
+            raise ValueError(f"held_out must be a share from 0 to below 1, got {self.held_out}")
         if self.on_bad_image not in POLICIES:
             raise ValueError(f"on_bad_image must be one of {POLICIES}, got {self.on_bad_image!r}")
         if self.format not in FORMATS:
@@ -159,6 +165,13 @@ class Benchmark:
                 return domain
         known = [domain.name for domain in self.domains]
         raise ValueError(f"benchmark {self.name!r} has the domains {known}, got {name!r}")
+
+    def part(self, domain: str, role: str) -> str:
+        """The key of the domain's `splits` that serves `role`: "train" where it is held out."""
+        found = self.domain(domain)
+        if self.held_out and role == "val" and found == self.source:
+            return "train"
+        return found.part(role)
 
     def dataset_name(self, domain: str, role: str) -> str:
         """The name in Detectron2's catalogue, such as "diverse_weather/Night-Sunny/test"."""

@@ -34,14 +34,14 @@ def load_benchmark(
     root: str | None = None,
     on_bad_image: str = "error",
     cache: bool = True,
+    held_out: float = 0.0,
 ) -> Benchmark:
     """Read the description of a benchmark; its images and annotations are not looked at.
 
     The root is, in this order: `root`; the file's own if absolute; the file's own below the
     folder that the environment variable DETECTRON2_DATASETS names, if it exists there; the
     file's own below the folder of the file. One that begins with a dot (`.`, `../data`) always
-    starts from the folder of the file. `on_bad_image` and `cache`
-    are `Benchmark`'s.
+    starts from the folder of the file. `on_bad_image`, `cache` and `held_out` are `Benchmark`'s.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -68,6 +68,7 @@ def load_benchmark(
             ),
             on_bad_image=on_bad_image,
             cache=cache,
+            held_out=held_out,
         )
     except ValueError as error:
         raise ValueError(f"{path}: {reason(error)}") from error

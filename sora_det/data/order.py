@@ -60,6 +60,11 @@ def positions(start: int, batch: int, *, rank: int, processes: int) -> Iterator[
         position += processes
 
 
+def is_held_out(image_id: object, share: float) -> bool:
+    """Whether an image is among the `share` (0..1) held out, whatever other images there are."""
+    return derived_seed("held out", str(image_id)) < share * 2**32
+
+
 def derived_seed(*parts: int | str) -> int:
     """Return a seed in 0..2^32-1 that depends on all parts and on nothing else."""
     text = "\n".join(map(str, parts))

@@ -12,6 +12,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from .benchmark import Benchmark, Domain
 from .coco_json import coco_records
+from .order import is_held_out
 from .records import Records
 from .voc_index import voc_records
 
@@ -31,7 +32,7 @@ def records(benchmark: Benchmark, domain: str, role: str) -> Sequence[dict[str, 
         ValueError: if domain or role are unknown, or a file is malformed; it is named.
     """
     found = benchmark.domain(domain)
-    part = found.part(role)
+    part = benchmark.part(domain, role)
     folder = domain_folder(benchmark, found)
     split = found.splits[part]
     given: dict[str, Any] = {
@@ -41,9 +42,26 @@ def records(benchmark: Benchmark, domain: str, role: str) -> Sequence[dict[str, 
         "root": benchmark.root,
     }
     if benchmark.format == "voc":
-        return voc_records(folder, split, cache=benchmark.cache, **given)
-    images = folder / found.images.get(part, ".")
-    return coco_records(folder / split, images, **given)
+        read: Sequence[dict[str, Any]] = voc_records(folder, split, cache=benchmark.cache, **given)
+    else:
+        read = coco_records(folder / split, folder / found.images.get(part, "."), **given)
+    return _without_held_out(read, benchmark, role) if part == "train" else read
+
+
+def _without_held_out(
+    read: Sequence[dict[str, Any]], benchmark: Benchmark, role: str
+) -> Sequence[dict[str, Any]]:
+    """Return what is trained on, or for "val" what is held out, of the source's training images."""
+    share = benchmark.held_out
+    if not share:
+        return read
+    kept = [r for r in read if is_held_out(r["image_id"], share) == (role == "val")]
+    if len(kept) in (0, len(read)):
+        raise ValueError(
+            f"held_out={share:g} takes {'all' if bool(kept) == (role == 'val') else 'none'} of the "
+            f"{len(read)} training images of {benchmark.source.name!r}: choose another share"
+        )
+    return kept
 
 
 def register(benchmark: Benchmark) -> None:

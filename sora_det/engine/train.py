@@ -48,6 +48,9 @@ logger = logging.getLogger(__name__)
 def fit(cfg: DictConfig, *, name: str = "", resume: bool = False) -> DomainTable:
     """Train the run that `cfg` describes, then score every domain.
 
+    With `train.evaluation.split` "val" the source's validation images alone are scored, so that a
+    setting can be chosen without a look at any test image.
+
     Args:
         cfg: with `benchmark`, `adaptation`, `model`, `dataloader`, `optimizer`, `lr_multiplier`,
             `hooks` and `train`, as the files in `configs/common` define them; it is not changed.
@@ -65,7 +68,9 @@ def fit(cfg: DictConfig, *, name: str = "", resume: bool = False) -> DomainTable
     run = replace(run, **train_detector(cfg, model, benchmark, resume=resume))
     if comm.is_main_process():
         _write_adapter(model, Path(cfg.train.output_dir))
-    return _evaluate(cfg, model, benchmark, domains="all", split="test", run=run)
+    split = cfg.train.evaluation.get("split", "test")
+    domains: Literal["all", "source"] = "source" if split == "val" else "all"
+    return _evaluate(cfg, model, benchmark, domains=domains, split=split, run=run)
 
 
 def score(
@@ -351,6 +356,7 @@ def _evaluate(
         run = replace(run, trainable=counts.trained, parameters=counts.total)
     options = dict(cfg.train.evaluation)
     min_side = options.pop("min_side")
+    options.pop("split", None)
     table = evaluate(
         model,
         benchmark,

@@ -120,7 +120,7 @@ def _describe(
 
 def _split_file(benchmark: Benchmark, domain: str, split: str) -> Path | None:
     found = benchmark.domain(domain)
-    name = found.splits[found.part(split)]
+    name = found.splits[benchmark.part(domain, split)]
     below = f"ImageSets/Main/{name}.txt" if benchmark.format == "voc" else name
     files = [benchmark.root / folder / below for folder in found.folders]
     return next((file for file in files if file.is_file()), None)

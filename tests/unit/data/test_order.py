@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from sora_det.data.order import derived_seed, image_at, positions, random_numbers
+from sora_det.data.order import derived_seed, image_at, is_held_out, positions, random_numbers
 
 
 def test_every_epoch_is_a_shuffle() -> None:
@@ -68,3 +68,12 @@ def test_derived_seeds_tell_parts_apart() -> None:
     seeds = {derived_seed(*parts) for parts in [(1, 23), (12, 3), ("1", "2", "3"), (123,), (3, 21)]}
     assert len(seeds) == 5
     assert all(0 <= seed < 2**32 for seed in seeds)
+
+
+def test_what_is_held_out_depends_on_the_id_alone() -> None:
+    names = [f"image_{i}" for i in range(4000)]
+    fifth = {name for name in names if is_held_out(name, 0.2)}
+    assert len(fifth) / len(names) == pytest.approx(0.2, abs=0.02)
+    assert fifth < {name for name in names if is_held_out(name, 0.3)}
+    assert not any(is_held_out(name, 0.0) for name in names)
+    assert is_held_out(7, 0.2) == is_held_out("7", 0.2)

@@ -114,3 +114,26 @@ def test_carla_weather(shared: Path) -> None:
         ("low_sun_glare", "test"): (138, 265),
         ("sunset_haze_wet", "test"): (94, 138),
     }
+
+
+def test_held_out_images_are_not_trained_on(small_weather: Path) -> None:
+    whole = load_benchmark(small_weather)
+    benchmark = load_benchmark(small_weather, held_out=0.1)
+    train, val = ([r["image_id"] for r in records(benchmark, "clear", r)] for r in ("train", "val"))
+    assert (train, val) == (["a", "b"], ["c"])
+    # The test images and the targets stay whole, and the same images are held out again.
+    for domain in ("clear", "fog"):
+        assert records(benchmark, domain, "test") == records(whole, domain, "test")
+    assert [r["image_id"] for r in records(benchmark, "clear", "val")] == val
+
+
+def test_a_share_that_holds_out_nothing(small_weather: Path) -> None:
+    benchmark = load_benchmark(small_weather, held_out=1e-9)
+    with pytest.raises(ValueError, match=r"held_out=1e-09 takes none of the 3 training images"):
+        records(benchmark, "clear", "train")
+    with pytest.raises(ValueError, match=r"held_out=1e-09 takes none of the 3 training images"):
+        records(benchmark, "clear", "val")
+    with pytest.raises(ValueError, match="takes all of the 3 training images"):
+        records(load_benchmark(small_weather, held_out=0.999999), "clear", "train")
+    with pytest.raises(ValueError, match="held_out must be a share from 0 to below 1, got 1"):
+        load_benchmark(small_weather, held_out=1.0)
