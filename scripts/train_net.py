@@ -23,6 +23,7 @@ from detectron2.utils.logger import setup_logger  # noqa: E402
 
 from sora_det.engine.config import load_config  # noqa: E402
 from sora_det.engine.launch import check_restarts, launch  # noqa: E402
+from sora_det.engine.stop import DIVERGED  # noqa: E402
 from sora_det.engine.train import fit, score  # noqa: E402
 
 
@@ -30,7 +31,10 @@ def main(args: argparse.Namespace) -> None:
     logging.raiseExceptions = False  # no traceback for every line where a disk is full
     try:
         run(args)
-    except (OSError, FloatingPointError, ValueError) as error:
+    except FloatingPointError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(DIVERGED)
+    except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
 
 

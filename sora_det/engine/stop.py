@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 STOPPED = 75  # "temporary failure, try again" of sysexits.h
+DIVERGED = 65  # "the data are wrong": the training found no finite numbers any more
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)  # the last is submitit's
 
 Handler = Callable[[int, FrameType | None], None]

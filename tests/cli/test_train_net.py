@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from sora_det.engine.stop import DIVERGED
 from sora_det.evaluation import DomainTable
 from tests.tools.process import ROOT, Ended, Started
 from tests.tools.tiny_run import CONFIG, overrides
@@ -179,3 +180,17 @@ def test_wrong_arguments(
     monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
     with pytest.raises(SystemExit, match=re.escape(message)):
         runpy.run_path(str(SCRIPT), run_name="__main__")
+
+
+def test_a_training_that_diverges_has_a_code_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def diverge(*_: object) -> None:
+        raise FloatingPointError("the loss is not finite")
+
+    monkeypatch.setattr("sora_det.engine.config.load_config", diverge)
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), "--config-file", str(CONFIG)])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    assert ended.value.code == DIVERGED == 65
+    assert capsys.readouterr().err == "error: the loss is not finite\n"
