@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from inspect import signature
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import Backbone
@@ -269,7 +270,8 @@ def adapted(
         if isinstance(inner := getattr(net, part, None), nn.Module):
             # A callable of one's own need not know of progress.
             options = {"progress": _bar} if "progress" in signature(recipe).parameters else {}
-            setattr(net, part, recipe(inner, **options))
+            with torch.random.fork_rng(devices=[]):  # of one seed, all methods' heads start alike
+                setattr(net, part, recipe(inner, **options))
             keep_levels(net, tuple(STRIDES) if levels is None else tuple(levels))
             return net
     raise ValueError(f"{type(net).__name__} has neither `net` nor `bottom_up` to adapt")

@@ -10,7 +10,7 @@ from detectron2.modeling import Backbone
 from torch import nn
 from torch.testing import assert_close
 
-from sora_det.adapt import Frozen, SoRA
+from sora_det.adapt import Frozen, LoRA, SoRA
 from sora_det.backbones import SimplePyramid, ViTPyramid, adapted, resnet_fpn, vit
 
 TINY: dict[str, Any] = {"embed_dim": 16, "depth": 4, "num_heads": 2}
@@ -206,6 +206,16 @@ def test_built_from_a_lazy_config() -> None:
     assert pyramid.blocks == (0, 1, 2, 3)
     assert pyramid.pixel_mean == (1.0, 2.0, 3.0)
     assert pyramid(torch.zeros(1, 3, 64, 96))["p2"].shape == (1, 8, 16, 24)
+
+
+def test_what_comes_after_starts_alike_whatever_the_method_draws() -> None:
+    after = []
+    for recipe in (LoRA(rank=2), Frozen()):
+        pyramid = ViTPyramid(small(), out_channels=8)
+        torch.manual_seed(7)
+        adapted(pyramid, recipe)
+        after.append(torch.rand(3))
+    assert torch.equal(*after)
 
 
 @pytest.mark.parametrize("kind", ["paper", "simple", "fpn"])
