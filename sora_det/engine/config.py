@@ -29,7 +29,15 @@ def load_config(file: str | Path, overrides: Sequence[str] = ()) -> DictConfig:
         raise ValueError("no config file given: pass --config-file configs/<name>.py")
     if not Path(file).is_file():
         raise FileNotFoundError(f"no config file {file}")
-    cfg = LazyConfig.load(str(file))
+    return override_config(LazyConfig.load(str(file)), overrides)
+
+
+def override_config(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
+    """Return `cfg` with overrides applied, as `load_config` does it to a file's; `cfg` may change.
+
+    Raises:
+        ValueError: as there.
+    """
     for override in overrides:
         key, equals, _ = override.partition("=")
         if not equals or not key:

@@ -25,8 +25,8 @@ def headline(runs: Sequence[Run], comparison: Comparison) -> Markup:
     if len(runs) == 1:
         numbers = join(_tiles(first), _beside(_overview(first), _notes(runs, comparison)))
     else:
-        drawn = _beside(_grouped(comparison), _notes(runs, comparison))
-        numbers = join(_methods(comparison), drawn)
+        drawn = _beside(grouped_bars(comparison), _notes(runs, comparison))
+        numbers = join(methods_table(comparison), drawn)
     return join(
         tag("p", _what(first, len(runs)), class_="lead"),
         _warnings(runs, comparison),
@@ -141,7 +141,7 @@ def _overview(result: DomainTable) -> Markup:
     return _chart(rows, f"AP50 of every domain, in percent{first}.{whiskers}")
 
 
-def _grouped(comparison: Comparison) -> Markup:
+def grouped_bars(comparison: Comparison) -> Markup:
     """Draw the mean of every domain for every method."""
     methods = comparison.methods
     names = shortened([method.name for method in methods])
@@ -174,7 +174,7 @@ def _chart(rows: Sequence[Row], caption: str) -> Markup:
     return tag("figure", drawn, tag("figcaption", caption), class_="panel overview")
 
 
-def _methods(comparison: Comparison) -> Markup:
+def methods_table(comparison: Comparison) -> Markup:
     """Put the methods side by side."""
     words = {
         "target mean": "mean over the domains never seen in training",

@@ -103,10 +103,10 @@ def page(
         ),
         tag("footer", tag("p", "Made by scripts/report.py of sora_det from the runs' own files.")),
     )
-    return _document(named, body)
+    return document(named, body)
 
 
-def _document(title: str, body: Markup) -> str:
+def document(title: str, body: Markup) -> str:
     folder = resources.files(__package__) / "assets"
     css, script = ((folder / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

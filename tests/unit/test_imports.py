@@ -46,10 +46,10 @@ RULES: dict[str, set[str]] = {
     | {"sora_det.adapt", "sora_det.data", "sora_det.evaluation", "sora_det.engine"}
     | {"sora_det.detectron2_compat", "sora_det.untrusted"},
     "sora_det.engine.export": {"numpy", "torch", "onnxruntime", "sora_det.adapt"},
-    "sora_det.engine.slurm": {"submitit", "sora_det.engine.stop"},
+    "sora_det.engine.slurm": {"submitit", "sora_det.engine.stop", "sora_det.engine.study.jobs"},
     "sora_det.report": {"numpy", "matplotlib", "cv2"}
     | {f"sora_det.evaluation.{name}" for name in ("table", "ap", "boxes", "scores", "convention")}
-    | {f"sora_det.evaluation.{name}" for name in ("protocol", "saved", "compare")}
+    | {f"sora_det.evaluation.{name}" for name in ("protocol", "saved", "compare", "study")}
     | {"sora_det.report", "sora_det.untrusted.pictures", *CHECKS},
 }
 # Even where their package is allowed.

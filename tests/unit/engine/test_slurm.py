@@ -1,14 +1,18 @@
 """One task of a SLURM job; the jobs themselves are in tests/ddp/test_slurm_jobs.py."""
 
 import json
+import time
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 
 pytest.importorskip("submitit", reason="needs the extra slurm")
 
 from sora_det.engine.launch import ENVIRONMENT
-from sora_det.engine.slurm import Training
+from sora_det.engine.slurm import Cluster, Training
+from sora_det.engine.stop import STOPPED
+from sora_det.engine.study.jobs import Ended
 
 # The tenth of sixteen tasks, on the second of two machines.
 SLURM = {
@@ -75,3 +79,45 @@ def test_a_failure_is_told_by_every_task(script: str, tmp_path: Path) -> None:
 def test_what_is_queued_again_is_the_same(script: str) -> None:
     again = Training(script, ["--resume"], gpus=True).checkpoint().function
     assert vars(again) == vars(Training(script, ["--resume"], gpus=True))
+
+
+def test_runs_of_a_study_are_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("import sys\nsys.exit(int(sys.argv[1]))\n")
+    for name in (*ENVIRONMENT, "CUDA_VISIBLE_DEVICES"):  # those that a job sets are its own
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[3]))
+    start = Cluster(script, folder=tmp_path / "jobs", cluster="local", gpus=0)
+    codes = {}
+    for code in (0, 65, 1):
+        folder = tmp_path / str(code)
+        folder.mkdir()
+        codes[code] = (start([str(code)], folder), folder)
+    for code, (job, folder) in codes.items():
+        end = time.monotonic() + 120
+        while (ended := job.ended()) is None:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        assert ended == Ended(code, None)
+        assert (folder / "job").read_text() == job.job.job_id
+
+
+def test_a_job_that_is_under_way_is_not_submitted_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Known:
+        def __init__(self, folder: Path, job_id: str) -> None:
+            self.folder, self.job_id = folder, job_id
+
+        def done(self) -> bool:
+            return False
+
+    monkeypatch.setattr("submitit.SlurmJob", Known)
+    monkeypatch.setattr("submitit.AutoExecutor", MagicMock())
+    (tmp_path / "job").write_text("12")
+    start = Cluster(tmp_path / "script.py", folder=tmp_path / "jobs")
+    job = start([], tmp_path)
+    assert (job.job.job_id, job.ended()) == ("12", None)
+    start.executor.submit.assert_not_called()
+    job.stop()  # the job goes on, but nobody waits for it
+    assert job.ended() == Ended(STOPPED, None)

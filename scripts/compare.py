@@ -1,0 +1,122 @@
+#!/usr/bin/env python
+"""Carry a study out: methods with seeds, each at a learning rate searched on the source alone.
+
+    python scripts/compare.py projects/evidence/studies/toy_methods.yaml [--jobs 2] [--dry-run]
+        [--into docs/evidence.md] [key=value ...]
+
+What has been done is skipped, so that it may be stopped at any moment, and gone on with on any
+machine. Overrides are those of the machine, such as backbone.net.weights= and benchmark.root=.
+With --cluster slurm every run is a job (needs `pip install sora_det[slurm]`).
+"""
+
+import argparse
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+
+# fvcore and Detectron2 script small functions when they are imported; torch advises against it.
+warnings.filterwarnings("ignore", message=r"`torch\.jit\.script` is deprecated")
+
+from sora_det.engine.study import (  # noqa: E402
+    Configs,
+    Kept,
+    Local,
+    Starter,
+    Study,
+    carry_out,
+    forecast,
+    insert,
+    read_study,
+    summarise,
+)
+from sora_det.report.study import write_study_page  # noqa: E402
+
+logger = logging.getLogger("sora_det.compare")
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPT = Path(__file__).resolve().with_name("train_net.py")
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("study", type=Path, help="its YAML file")
+    add("--results", type=Path, help="folder; default: ../results/NAME, seen from the file")
+    add("--work", type=Path, help="folder for the runs; default: output/studies/NAME")
+    add("--jobs", type=int, help="runs at a time; default: as many as there are processors")
+    add("--threads", type=int, default=1, help="of every run")
+    add("--redo", action="store_true", help="replace results of other settings, data or weights")
+    add("--dry-run", action="store_true", help="say what is left and how long it will take")
+    add("--into", type=Path, help="a Markdown file, whose block of this study is replaced")
+    add("--cluster", choices=["slurm", "local"], help="submit jobs; local: to this machine")
+    add("--gpus", type=int, default=1, help="of a job, 0 for none")
+    add("--hours", type=float, default=4.0, help="until a job is ended and queued again")
+    add("--partition", help="of the cluster")
+    add("--account", help="to be charged")
+    add("overrides", nargs="*", metavar="key=value", help="data, weights and devices")
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    study = read_study(args.study)
+    work = args.work or ROOT / "output" / "studies" / study.name
+    results = args.results or args.study.resolve().parent.parent / "results" / study.name
+    configs = Configs(study, root=ROOT, work=work.resolve(), machine=args.overrides)
+    kept = Kept(study, configs, results, redo=args.redo, threads=args.threads)
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    at_once = args.jobs or max(1, processors // args.threads)
+    if args.dry_run:
+        left = kept.left()
+        for run in left:
+            logger.info("left: %s", run)
+        logger.info(forecast(kept, left, at_once=at_once))
+        return
+    try:
+        carry_out(kept, start=starter(args, work.resolve()), at_once=at_once)
+    finally:
+        show(study, kept, results, args.into)
+
+
+def starter(args: argparse.Namespace, work: Path) -> Starter:
+    if not args.cluster:
+        return Local(SCRIPT, threads=args.threads)
+    from sora_det.engine.slurm import Cluster  # needs submitit
+
+    return Cluster(
+        SCRIPT,
+        folder=work / "jobs",
+        cluster=args.cluster,
+        name=args.study.stem,
+        gpus=args.gpus,
+        cpus=args.threads,
+        hours=args.hours,
+        partition=args.partition,
+        account=args.account,
+    )
+
+
+def show(study: Study, kept: Kept, results: Path, into: Path | None) -> None:
+    """Write table and page, if there is something to show."""
+    if not any(run.phase == "final" for run in kept.found):
+        return
+    summary = summarise(study, kept.found)
+    text = summary.to_markdown()
+    (results / "table.md").write_text(text, encoding="utf-8")
+    page = write_study_page(summary, results / "report.html")
+    if into is not None:
+        insert(into, study.name, text)
+    logger.info("%s", text)
+    logger.info("table and page: %s, %s", results / "table.md", page)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
+    logging.getLogger("sora_det.compare").setLevel(logging.INFO)
+    logging.getLogger("sora_det.engine.study").setLevel(logging.INFO)
+    try:
+        main(parser().parse_intermixed_args())
+    except (OSError, ValueError, RuntimeError) as error:
+        sys.exit(f"error: {error}")
