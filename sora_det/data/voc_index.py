@@ -65,11 +65,11 @@ def voc_records(
     tally = Tally(lenient=lenient)
     files = find_files(names, folder, root or folder, tally)
     about = json.dumps([VERSION, os.path.realpath(folder), split, [*category_ids.items()]])
-    store = cache_path("index", about, ".npz")
-    content = _kept(store, about, files, category_ids, tally) if cache else None
+    store = cache_path("index", about, ".npz") if cache else None
+    content = _kept(store, about, files, category_ids, tally) if store else None
     if content is None:
         content, seen, settled = _read(files, category_ids, tally)
-        if cache and settled and not tally.malformed:
+        if store and settled and not tally.malformed:
             _keep(store, about, content, seen, tally)
     tally.report(str(split_file), len(names))
     arrays = {name: content[name] for name in _ARRAYS if name != "loose"}
