@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from sora_det.adapt import LoRA, LowRankLinear, adapted_layers, merge
 from sora_det.backbones.timm_vit import block_maps
 
+from .layer import PRECISIONS
 from .peers import with_peft
 from .results import Result
 from .timing import Ratio, Timing, in_turns, ratio, step_clock
-from .train import CASES, PRECISIONS, RANK, Case, backbone
+from .train import RANK, Case, backbone
 
 
 def inference(repetitions: int, *, cases: Sequence[Case] | None = None) -> Result:
@@ -23,11 +24,11 @@ def inference(repetitions: int, *, cases: Sequence[Case] | None = None) -> Resul
 
     Args:
         repetitions: of every pass.
-        cases: by default ViT-B on images of 512 pixels.
+        cases: by default ViT-B on images of 256 pixels.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if cases is None:
-        cases = [case for case in CASES if case.name == "ViT-B" and case.side == 512]
+        cases = [Case("ViT-B", "vit_base_patch14_dinov2", 12, 256, name) for name in PRECISIONS]
     timings: list[Timing] = []
     ratios: list[Ratio] = []
     facts: dict[str, str] = {}
