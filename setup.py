@@ -64,6 +64,10 @@ EXTRAS = {
         # Runs what was written, to compare it with PyTorch.
         "onnxruntime>=1.32",
     ],
+    "codino": [
+        # Assigns objects to the queries of projects/codino; 1.11 is the first for Python 3.12.
+        "scipy>=1.11",
+    ],
     "dev": [
         "pytest>=8.0",
         # scripts/test.sh runs one worker a core.
@@ -80,6 +84,8 @@ EXTRAS = {
         "onnx>=1.23",
         "onnxscript>=0.7",
         "onnxruntime>=1.32",
+        # What projects/codino needs.
+        "scipy>=1.11",
         # The launcher for SLURM, whose local executor the tests use.
         "submitit>=1.5",
         # Drives a real browser over the report (scripts/test.sh --browser); 4.11 is the first

@@ -9,8 +9,8 @@ from .common.optim import optimizer
 from .common.schedule import lr_multiplier
 from .common.train import train
 
-# Detectron2 would pool all boxes below 112 pixels, nearly all, from the first level. Every level comes
-# from a block that SoRA adapts.
+# Detectron2 would pool all boxes below 112 pixels, nearly all, from the first level. Every level
+# comes from a block that SoRA adapts.
 backbone.blocks = [2, 3, 4, 5]
 model.roi_heads.box_pooler.canonical_box_size = 48
 # A small backbone and a short run need higher rates than the paper's.

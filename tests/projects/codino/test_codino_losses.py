@@ -3,7 +3,6 @@
 import itertools
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -15,31 +14,30 @@ from projects.codino import Denoising, QueryHead, losses
 from projects.codino.boxes import to_corners
 from projects.codino.denoising import attention_mask, noisy_boxes, noisy_labels, noisy_queries
 from projects.codino.losses import LossWeights, prediction_losses, quality_focal
-from projects.codino.matching import Assigned, Targets, cheapest, match
+from projects.codino.matching import Assigned, Targets, match, pair_costs
 from projects.codino.query_head import Predictions
 from tests.tools.process import Started
 
 # --- matching and losses ------------------------------------------------------------------
 
 
-@given(
-    st.integers(1, 5).flatmap(
-        lambda rows: st.lists(
-            st.lists(st.integers(-9, 9), min_size=rows, max_size=rows), min_size=1, max_size=5
-        )
-    )
-)
-def test_assignment_is_the_cheapest(costs: list[list[int]]) -> None:
-    table = np.array(costs, dtype=np.float32)
-    rows, columns = cheapest(table)
-    size = min(table.shape)
-    assert len(set(rows.tolist())) == len(set(columns.tolist())) == len(rows) == size
-    wide = table if table.shape[0] <= table.shape[1] else table.T
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 10**6))
+def test_assignment_is_the_cheapest(queries: int, objects: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    logits, boxes = torch.randn(1, queries, 3), torch.rand(1, queries, 4) * 0.4 + 0.3
+    target = Targets(torch.randint(3, (objects,)), torch.rand(objects, 4) * 0.4 + 0.3)
+    costs = pair_costs(logits[0], boxes[0], target)
+    found = match(logits, boxes, [target])
+    chosen = (found.labels[0] < 3).nonzero()[:, 0].tolist()
+    assert len(chosen) == min(queries, objects)
+    given_to = [(target.boxes == box).all(-1).nonzero().item() for box in found.boxes[0, chosen]]
+    assert len(set(given_to)) == len(given_to)
+    wide = costs if queries <= objects else costs.t()
     best = min(
         sum(wide[row, column] for row, column in enumerate(order))
-        for order in itertools.permutations(range(wide.shape[1]), size)
+        for order in itertools.permutations(range(wide.shape[1]), len(wide))
     )
-    assert table[rows, columns].sum() == best
+    assert_close(costs[chosen, given_to].sum(), best)
 
 
 def test_objects_find_their_queries() -> None:
