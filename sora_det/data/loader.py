@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from threading import Thread
 from typing import Any
 
 import cv2
@@ -165,8 +167,21 @@ def _leave_stopping_to_others(_: int) -> None:
     All of its processes may be told, by a terminal or a scheduler, and training still needs batches
     to end its step. A worker ends when its loader does, or when it finds its process gone.
     """
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
+    for number in (signal.SIGINT, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS, where SIGTERM ends a worker
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        Thread(target=_heed_own_process, args=(os.getppid(),), daemon=True).start()
+
+
+def _heed_own_process(parent: int) -> None:
+    """End with the SIGTERM by which the process that made this one ends its workers.
+
+    It waits for them when it exits: were this one ignored as well, it would wait for ever.
+    """
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)
 
 
 def test_loader(

@@ -1,7 +1,8 @@
 import itertools
 import multiprocessing
-import os
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from detectron2.structures import Boxes, Instances
 from PIL import Image
 
 from sora_det.data import Benchmark, PadTo, PhotoMetricDistortion, load_benchmark, loader, register
+from tests.tools.process import Started
 from tests.unit.data.annotation_trees import write_domain
 
 RESIZE = T.ResizeShortestEdge(short_edge_length=64, max_size=64)
@@ -77,7 +79,7 @@ def test_a_job_that_is_asked_to_stop_still_gets_its_batches(
     rest = iter(batches)
     next(rest)
     (worker,) = set(multiprocessing.active_children()) - before
-    os.kill(worker.pid or 0, number)
+    subprocess.run(["kill", f"-{number.value}", str(worker.pid)], check=True)  # by someone else
     assert len(ids(rest, 2)) == 2
     assert worker.is_alive() or worker.exitcode == 0
 
@@ -202,6 +204,25 @@ def test_padded_images_give_boxes_in_pixels_of_the_file(
     torch.testing.assert_close(
         found.pred_boxes.tensor, torch.tensor([[0.0, 0.0, float(width), float(height)]])
     )
+
+
+EXIT = """
+import subprocess, sys
+from torch.utils.data import DataLoader
+from sora_det.data import loader
+
+kept = iter(DataLoader(range(9), num_workers=1, worker_init_fn=loader._leave_stopping_to_others))
+next(kept)
+subprocess.run(["kill", "-TERM", str(kept._workers[0].pid)], check=True)
+assert len(list(zip(range(5), kept))) == 5
+sys.exit(75)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="workers end with SIGTERM there")
+def test_a_process_ends_though_its_workers_were_told_to_stop(tmp_path: Path) -> None:
+    ended = Started("-c", EXIT, folder=tmp_path / "run").wait(60)
+    assert ended.code == 75, ended.err
 
 
 def test_unregistered_benchmarks_are_named(benchmark: Benchmark) -> None:
