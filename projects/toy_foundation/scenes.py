@@ -54,7 +54,7 @@ def draw_all(file: Path, count: int, *, seed: int, workers: int) -> NDArray[np.u
                 pictures[index] = views
         pictures.flush()
         part.rename(file)
-    found = np.load(file, mmap_mode="r")
+    found = np.load(file, mmap_mode="r", allow_pickle=False)
     if found.shape != shape:
         raise ValueError(f"{file} holds {found.shape} instead of {shape}: delete it")
     return found

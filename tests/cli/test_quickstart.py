@@ -61,8 +61,8 @@ def test_from_nothing_to_the_table(run: Run, tmp_path: Path) -> None:
     assert f" minutes: {output}\nOpen {output / 'report.html'} in a browser." in shown
     assert "daytime-clear" in (output / "report.html").read_text()
     assert "iter: 1 " in shown  # the main lines of the log
-    assert "Serializing" not in shown
-    assert "Serializing" in (output / quickstart.LOG).read_text()
+    assert "Starting training from iteration" not in shown
+    assert "Starting training from iteration" in (output / quickstart.LOG).read_text()
     results = json.loads((output / "results.json").read_text())
     assert results["run"]["random_init"] is True
     assert results["run"]["iteration"] == 2
