@@ -12,10 +12,12 @@ import json
 import math
 import sys
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -62,6 +64,22 @@ class Settings:
             raise ValueError(f"seen must be in (0, 0.5] and rate above 0, got {self}")
 
 
+class Batch(NamedTuple):
+    """What one step looks at.
+
+    Attributes:
+        images: (batch, 3, SIZE, SIZE) RGB in 0..1.
+        shown: (batch, seen), places of the patches that the backbone sees.
+        places: (batch, seen and hidden) of all that is asked for, `shown` first.
+        wanted: (batch, seen and hidden, number), the targets there.
+    """
+
+    images: Tensor
+    shown: Tensor
+    places: Tensor
+    wanted: Tensor
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -106,10 +124,11 @@ def pretrain(settings: Settings, views: NDArray[np.uint8], work: Path) -> TimmVi
         optimizer.load_state_dict(state["optimizer"])
         done = state["step"]
     begun = time.perf_counter()
-    for step in range(done, settings.steps):
+    steps = range(done, settings.steps)
+    for step, batch in zip(steps, ahead(partial(prepare, views, settings), steps), strict=True):
         for group in optimizer.param_groups:
             group["lr"] = settings.rate * schedule(step, settings.steps)
-        loss = step_loss(net, predictor, views, settings, step)
+        loss = step_loss(net, predictor, batch)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(both.parameters(), 3.0)
@@ -136,10 +155,20 @@ def build(seed: int) -> tuple[TimmViT, Predictor]:
     return net, Predictor(net.embed_dim, grid, numbers)
 
 
-def step_loss(
-    net: TimmViT, predictor: Predictor, views: NDArray[np.uint8], settings: Settings, step: int
-) -> Tensor:
-    """Return the mean squared error at the patches asked for; step and seed alone decide which."""
+def ahead(make: Callable[[int], Batch], steps: range) -> Iterator[Batch]:
+    """Yield `make(step)` of every step; a second thread makes the next while one is used."""
+    with ThreadPoolExecutor(1, initializer=partial(torch.set_num_threads, 1)) as pool:
+        waiting: Future[Batch] | None = None
+        for step in steps:
+            batch, waiting = waiting, pool.submit(make, step)
+            if batch is not None:
+                yield batch.result()
+        if waiting is not None:
+            yield waiting.result()
+
+
+def prepare(views: NDArray[np.uint8], settings: Settings, step: int) -> Batch:
+    """Choose and cut what one step looks at; step and seed alone decide which."""
     rng = np.random.default_rng([settings.seed, 1, step])
     chosen = rng.integers(len(views), size=settings.batch)
     pairs = [look(views[index], rng, size=SIZE) for index in chosen]
@@ -150,10 +179,16 @@ def step_loss(
     shown, hidden = hide(settings.batch, SIZE // PATCH, settings.seen, generator)
     places = torch.cat([shown, hidden], dim=1)
     wanted = targets(clear, PATCH)
-    wanted = wanted.gather(1, places[..., None].expand(-1, -1, wanted.shape[2]))
+    return Batch(
+        seen, shown, places, wanted.gather(1, places[..., None].expand(-1, -1, wanted.shape[2]))
+    )
+
+
+def step_loss(net: TimmViT, predictor: Predictor, batch: Batch) -> Tensor:
+    """Return the mean squared error at the patches asked for."""
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = predictor(encode(net, seen, shown), places)
-    return (found.float() - wanted).square().mean()
+        found = predictor(encode(net, batch.images, batch.shown), batch.places)
+    return (found.float() - batch.wanted).square().mean()
 
 
 def schedule(step: int, steps: int) -> float:

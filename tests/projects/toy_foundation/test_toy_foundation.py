@@ -50,17 +50,17 @@ def test_equal_settings_give_equal_files(run: Run, monkeypatch: pytest.MonkeyPat
     whole = run("whole")
     with safe_open(whole, "pt") as file:
         assert json.loads(file.metadata()["settings"])["steps"] == 4
-    real = pretrain.step_loss
+    real = pretrain.schedule
 
-    def stopped(*arguments: object) -> torch.Tensor:
-        if arguments[-1] == 2:
+    def stopped(step: int, steps: int) -> float:
+        if step == 2:
             raise KeyboardInterrupt
-        return real(*arguments)
+        return real(step, steps)
 
-    monkeypatch.setattr(pretrain, "step_loss", stopped)
+    monkeypatch.setattr(pretrain, "schedule", stopped)
     with pytest.raises(KeyboardInterrupt):
         run("stopped")
-    monkeypatch.setattr(pretrain, "step_loss", real)
+    monkeypatch.setattr(pretrain, "schedule", real)
     assert run("stopped").read_bytes() == whole.read_bytes()
     assert run("other", "--seed", "1").read_bytes() != whole.read_bytes()
     with pytest.raises(ValueError, match=r"checkpoint\.pt is of other settings, .*: delete it"):
