@@ -50,8 +50,8 @@ class Settings:
         seed: of scenes, first weights, crops, styles and masks.
     """
 
-    scenes: int = 2400
-    steps: int = 1200
+    scenes: int = 4000
+    steps: int = 4800
     batch: int = 16
     rate: float = 1e-3
     seen: float = 0.25
