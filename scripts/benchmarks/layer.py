@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sora_det.adapt import LowRankLinear, low_rank, start_at_zero
 
-from .memory import kept_bytes, megabytes
+from .memory import keep_freed_memory, kept_bytes, megabytes
 from .peers import linear, reference, with_peft
 from .results import Result
 from .timing import Ratio, Timing, in_turns, ratio, step_clock
@@ -64,6 +64,7 @@ def layer(
         tokens: in the batch; those of an image of 512 and 1024 pixels at patch size 16.
         names: of a block's layers.
     """
+    keep_freed_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     cases = [
         Case(f"{NAMES.get(w, w)} {name}", w * inner, w * out, groups, count, precision)
