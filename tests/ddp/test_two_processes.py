@@ -53,7 +53,8 @@ def runs(toy: Path, folder: Path) -> dict[str, Ended]:
 def test_training_in_two_processes(runs: dict[str, Ended], folder: Path, way: str) -> None:
     starts = {"launch": 1, "torchrun": 2}[way]
     assert runs[way].code == 0, runs[way].err
-    assert ("Traceback" in runs[way].err) == (starts > 1)  # of the process that was not killed
+    if starts == 1:  # of two, the process that was not killed may or may not have time for one
+        assert "Traceback" not in runs[way].err
     assert "FutureWarning" not in runs[way].err
     assert runs[way].out.count("Starting training from iteration") == starts
     assert runs[way].out.count("worst target") == 1
