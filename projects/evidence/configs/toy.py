@@ -1,4 +1,4 @@
-"""The toy foundation backbone at 128 pixels, a minute and a half on two cores."""
+"""The toy foundation backbone at 128 pixels: a search run takes 110 seconds on one core."""
 
 from ....configs.toy_sora_frcnn import (
     adaptation,
