@@ -1,9 +1,9 @@
 """What results look like to a reader: plots."""
 
+from .panels import save
 from .plots import (
     feature_change,
     movement,
-    save,
     scores_without,
     similarity,
     spectra,

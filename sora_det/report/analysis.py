@@ -11,7 +11,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from . import plots
+from . import panels, plots
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def draw(text: str, folder: str | Path) -> list[Path]:
     if found not in kinds or document.get("version") != 1:
         raise ValueError(f"a report of format {' or '.join(kinds)}, version 1, is needed")
     figures = kinds[found](document)
-    return [path for name, figure in figures.items() for path in plots.save(figure, folder, name)]
+    return [path for name, figure in figures.items() for path in panels.save(figure, folder, name)]
 
 
 def write_report(text: str, folder: str | Path, name: str) -> None:

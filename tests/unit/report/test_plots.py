@@ -12,7 +12,7 @@ from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 from PIL import Image
 
-from sora_det.report import plots
+from sora_det.report import panels, plots
 
 DOMAINS = ("daytime-clear", "Night-Sunny", "dusk-rainy", "night-rainy", "daytime-foggy")
 KINDS = ("attn.q", "attn.k", "attn.v", "attn.proj", "mlp.fc1", "mlp.fc2")
@@ -120,8 +120,8 @@ def test_no_text_lies_on_another(name: str) -> None:
 
 @each
 def test_saved_twice_is_the_same(name: str, tmp_path: Path) -> None:
-    one = plots.save(FIGURES[name](), tmp_path / "one", name)
-    two = plots.save(FIGURES[name](), tmp_path / "two", name)
+    one = panels.save(FIGURES[name](), tmp_path / "one", name)
+    two = panels.save(FIGURES[name](), tmp_path / "two", name)
     assert [path.name for path in one] == [f"{name}.svg", f"{name}.png"]
     for first, second in zip(one, two, strict=True):
         assert first.read_bytes() == second.read_bytes()
@@ -174,7 +174,7 @@ def test_chance_is_shown_where_nothing_has_moved(tmp_path: Path) -> None:
     )
     assert figure.axes[0].get_ylim()[1] > 3
     assert "chance" in [t.get_text() for t in texts(figure)]
-    plots.save(figure, tmp_path, "nothing")
+    panels.save(figure, tmp_path, "nothing")
 
 
 def test_domains_are_compared_at_one_scale() -> None:
@@ -201,13 +201,13 @@ def test_leader_lines_end_beside_the_names() -> None:
 def test_source_is_black_and_the_others_differ() -> None:
     figure = plots.similarity({"": close_lines(3)}, title="", source="daytime-clear")
     colours = [line.get_color() for line in figure.axes[0].get_lines()]
-    assert colours[0] == plots.BLACK
+    assert colours[0] == panels.BLACK
     assert len(set(colours)) == len(DOMAINS)
 
 
 def test_older_files_survive_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figure = FIGURES["one spectrum"]()
-    plots.save(figure, tmp_path, "plot")
+    panels.save(figure, tmp_path, "plot")
     before = (tmp_path / "plot.svg").read_bytes()
 
     def fail(draft: Path, **_: object) -> None:
@@ -216,5 +216,5 @@ def test_older_files_survive_a_failure(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(figure, "savefig", fail)
     with pytest.raises(OSError, match="no space left"):
-        plots.save(figure, tmp_path, "plot")
+        panels.save(figure, tmp_path, "plot")
     assert (tmp_path / "plot.svg").read_bytes() == before
