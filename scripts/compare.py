@@ -2,11 +2,13 @@
 """Carry a study out: methods with seeds, each at a learning rate searched on the source alone.
 
     python scripts/compare.py projects/evidence/studies/toy_methods.yaml [--jobs 2] [--dry-run]
-        [--into docs/evidence.md] [key=value ...]
+        [--into docs/evidence.md] [--explain] [--figures docs/figures] [key=value ...]
 
 What has been done is skipped, so that it may be stopped at any moment, and gone on with on any
 machine. Overrides are those of the machine, such as backbone.net.weights= and benchmark.root=.
-With --cluster slurm every run is a job (needs `pip install sora_det[slurm]`).
+With --explain, features and weights of every final backbone are compared with the pretrained ones;
+what was found is kept beside the results, in explained.json, and shown from then on. With
+--cluster slurm every run is a job (needs `pip install sora_det[slurm]`).
 """
 
 import argparse
@@ -14,6 +16,7 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 # fvcore and Detectron2 script small functions when they are imported; torch advises against it.
@@ -26,15 +29,26 @@ from sora_det.engine.study import (  # noqa: E402
     Starter,
     Study,
     carry_out,
+    explain,
     forecast,
     insert,
     read_study,
     summarise,
 )
+from sora_det.evaluation.explained import (  # noqa: E402
+    Explained,
+    explained_text,
+    from_json,
+    to_json,
+)
+from sora_det.evaluation.robustness import write_whole  # noqa: E402
+from sora_det.report import save  # noqa: E402
 from sora_det.report.study import write_study_page  # noqa: E402
+from sora_det.report.study_figures import study_figures  # noqa: E402
 
 logger = logging.getLogger("sora_det.compare")
 ROOT = Path(__file__).resolve().parents[1]
+EXPLAINED = "explained.json"
 SCRIPT = Path(__file__).resolve().with_name("train_net.py")
 
 
@@ -51,6 +65,8 @@ def parser() -> argparse.ArgumentParser:
     add("--redo", action="store_true", help="replace results of other settings, data or weights")
     add("--dry-run", action="store_true", help="say what is left and how long it will take")
     add("--into", type=Path, help="a Markdown file, whose block of this study is replaced")
+    add("--explain", action="store_true", help="find how far the backbones have moved")
+    add("--figures", type=Path, help="folder, in which the study is drawn")
     add("--cluster", choices=["slurm", "local"], help="submit jobs; local: to this machine")
     add("--gpus", type=int, default=1, help="of a job, 0 for none")
     add("--hours", type=float, default=4.0, help="until a job is ended and queued again")
@@ -76,8 +92,10 @@ def main(args: argparse.Namespace) -> None:
         return
     try:
         carry_out(kept, start=starter(args, work.resolve()), at_once=at_once)
+        if args.explain:
+            write_whole(results / EXPLAINED, to_json(explain(kept, known(results))))
     finally:
-        show(study, kept, results, args.into)
+        show(study, kept, results, args)
 
 
 def starter(args: argparse.Namespace, work: Path) -> Starter:
@@ -98,16 +116,28 @@ def starter(args: argparse.Namespace, work: Path) -> Starter:
     )
 
 
-def show(study: Study, kept: Kept, results: Path, into: Path | None) -> None:
-    """Write table and page, if there is something to show."""
+def known(results: Path) -> Sequence[Explained]:
+    """Return what has been explained so far."""
+    file = results / EXPLAINED
+    return from_json(file.read_text(encoding="utf-8")) if file.is_file() else ()
+
+
+def show(study: Study, kept: Kept, results: Path, args: argparse.Namespace) -> None:
+    """Write table, page and figures, if there is something to show."""
     if not any(run.phase == "final" for run in kept.found):
         return
     summary = summarise(study, kept.found)
     text = summary.to_markdown()
+    explained = explain(kept, known(results), make=False)
+    if explained:
+        text += "\n" + explained_text(explained, summary.target_means())
+    if args.figures is not None:
+        for name, figure in study_figures(summary, explained).items():
+            save(figure, args.figures, f"{study.name}_{name}")
     (results / "table.md").write_text(text, encoding="utf-8")
     page = write_study_page(summary, results / "report.html")
-    if into is not None:
-        insert(into, study.name, text)
+    if args.into is not None:
+        insert(args.into, study.name, text)
     logger.info("%s", text)
     logger.info("table and page: %s, %s", results / "table.md", page)
 

@@ -42,6 +42,11 @@ class Overlap:
     right: float
     both: float
 
+    @property
+    def either(self) -> float:
+        """Share that touches the subspace on the left, on the right or on both sides."""
+        return self.left + self.right - self.both
+
 
 @dataclass(frozen=True)
 class Movement:

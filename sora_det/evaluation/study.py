@@ -107,6 +107,15 @@ class Summary:
     searches: tuple[Searched, ...]
     facts: tuple[str, ...]
 
+    def target_means(self) -> dict[tuple[str, int | None], float]:
+        """Return the mean AP50 of the targets of every final run, by method and seed."""
+        return {
+            (method.name, table.run.seed): value
+            for method in self.comparison.methods
+            for table in method.tables
+            if (value := table.target_mean("ap50")) is not None
+        }
+
     def to_markdown(self) -> str:
         """Return the table of methods, the differences, the searches and the facts."""
         head, rows = self.comparison.cells()

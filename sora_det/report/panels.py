@@ -54,6 +54,7 @@ class Panel:
     curves: Sequence[Curve]
     y_label: str = ""
     log: bool = False
+    log_x: bool = False
     limits: tuple[float | None, float | None] = (None, None)
     band: tuple[float, float] | None = None  # grey, of values that mean nothing
     band_name: str = ""
@@ -127,6 +128,8 @@ def line_panels(
         axis.set_ylim(*panel.limits)
         dress(axis, panel.title, panel.y_label)
         axis.set_xlabel(x_label, fontsize=SMALL)
+        if panel.log_x:
+            axis.set_xscale("log")
         if panel.ticks:
             axis.set_xticks(range(len(panel.ticks)), panel.ticks)
     figure.draw_without_rendering()  # only then is it known how high the axes are
@@ -135,14 +138,14 @@ def line_panels(
     return figure
 
 
-def dress(axis: Axes, title: str, y_label: str) -> None:
-    """Give axes their title, label, grid and quiet spines."""
+def dress(axis: Axes, title: str, y_label: str, *, whole: bool = True) -> None:
+    """Give axes their title, label, grid and quiet spines; `whole` numbers alone along x."""
     axis.set_title(title, fontsize=NORMAL, loc="left", fontweight="bold")
     axis.set_ylabel(y_label, fontsize=SMALL)
     axis.tick_params(labelsize=SMALL, color=GREY)
     axis.grid(True, color=PALE, linewidth=0.5)
     axis.set_axisbelow(True)
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=whole, nbins=7))
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
     for side in ("left", "bottom"):
@@ -169,7 +172,7 @@ def _name_lines(axis: Axes, panel: Panel) -> None:
     for (place, x, curve), moved in zip(ends, places, strict=True):
         axis.annotate(
             curve.name,
-            xy=(float(to_axes.transform((x, 0.0 if not panel.log else 1.0))[0]), place),
+            xy=(float(to_axes.transform((x, 1.0 if panel.log else 0.0))[0]), place),
             xytext=(1.05, moved),
             xycoords="axes fraction",
             textcoords="axes fraction",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sora_det.evaluation.explained import from_json
 from tests.tools.process import ROOT, Ended, Started
 from tests.tools.tiny_run import MANY_BOXES, OVERRIDES
 
@@ -78,11 +79,15 @@ def ended(toy: Path, folder: Path) -> dict[str, Ended]:
     before = results(folder)
     found = {"plan": plan, "second": started(toy, folder, "second", "--jobs", 2).wait(SECONDS)}
     assert all(results(folder)[file] == text for file, text in before.items())
-    return found | {"third": started(toy, folder, "third").wait(SECONDS)}
+    found["third"] = started(toy, folder, "third").wait(SECONDS)
+    more = ["--explain", "--figures", folder / "figures"]
+    found["explained"] = started(toy, folder, "explained", *more).wait(SECONDS)
+    return found
 
 
 def results(folder: Path) -> dict[str, str]:
-    return {file.name: file.read_text() for file in (folder / "results").glob("*.json")}
+    files = (folder / "results").glob("*-*.json")
+    return {file.name: file.read_text() for file in files}
 
 
 def test_the_plan(ended: dict[str, Ended]) -> None:
@@ -125,6 +130,33 @@ def test_table_and_page(ended: dict[str, Ended], folder: Path) -> None:
 def test_the_third_start_makes_nothing(ended: dict[str, Ended]) -> None:
     assert ended["third"].code == 0, ended["third"].err
     assert "10 runs are done, none is left" in ended["third"].out
+
+
+def test_backbones_are_compared_with_the_pretrained_ones(
+    ended: dict[str, Ended], toy: Path, folder: Path, tmp_path: Path
+) -> None:
+    assert ended["explained"].code == 0, ended["explained"].err
+    found = from_json((folder / "results" / "explained.json").read_text())
+    assert [(one.method, one.seed) for one in found] == [
+        (method, seed) for method in ("SoRA", "full") for seed in (0, 1)
+    ]
+    sora, full = found[0], found[2]
+    start = 2  # of the tiny network's six blocks
+    assert [one.change > 0 for one in sora.moved] == [False] * start + [True] * 4
+    assert all(one.change > 0 for one in full.moved)
+    assert sora.similarity(targets=True)[:start] == pytest.approx([1.0] * start)
+    assert full.similarity(targets=True)[-1] < 1.0
+    drawn = {file.name for file in (folder / "figures").glob("*.svg")}
+    assert {"tiny_differences.svg", "tiny_drift.svg"} < drawn
+    text = (folder / "results" / "table.md").read_text()
+    assert "weights moved" in text
+    assert text in (folder / "page.md").read_text()
+    # Another machine, without the checkpoints, shows what is kept.
+    shutil.copytree(folder / "results", tmp_path / "results")
+    for name in ("study.yaml", "page.md"):
+        shutil.copy(folder / name, tmp_path)
+    assert started(toy, tmp_path, "shown").wait(SECONDS).code == 0
+    assert "weights moved" in (tmp_path / "page.md").read_text()
 
 
 def test_results_of_another_setting_are_refused(

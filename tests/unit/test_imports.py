@@ -49,7 +49,10 @@ RULES: dict[str, set[str]] = {
     "sora_det.engine.slurm": {"submitit", "sora_det.engine.stop", "sora_det.engine.study.jobs"},
     "sora_det.report": {"numpy", "matplotlib", "cv2"}
     | {f"sora_det.evaluation.{name}" for name in ("table", "ap", "boxes", "scores", "convention")}
-    | {f"sora_det.evaluation.{name}" for name in ("protocol", "saved", "compare", "study")}
+    | {
+        f"sora_det.evaluation.{name}"
+        for name in ("protocol", "saved", "compare", "study", "explained")
+    }
     | {"sora_det.report", "sora_det.untrusted.pictures", *CHECKS},
 }
 # Even where their package is allowed.

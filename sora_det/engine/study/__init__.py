@@ -2,6 +2,7 @@
 
 from .carry import Kept, carry_out, forecast
 from .configure import Configs
+from .explain import explain
 from .jobs import Local, Starter
 from .read import Study, read_study
 from .summarise import insert, summarise
@@ -13,6 +14,7 @@ __all__ = [
     "Starter",
     "Study",
     "carry_out",
+    "explain",
     "forecast",
     "insert",
     "read_study",
