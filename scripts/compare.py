@@ -16,7 +16,6 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 
 # fvcore and Detectron2 script small functions when they are imported; torch advises against it.
@@ -85,6 +84,7 @@ def main(args: argparse.Namespace) -> None:
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     at_once = args.jobs or max(1, processors // args.threads)
     if args.dry_run:
+        kept.borrow()
         left = kept.left()
         for run in left:
             logger.info("left: %s", run)
@@ -116,10 +116,10 @@ def starter(args: argparse.Namespace, work: Path) -> Starter:
     )
 
 
-def known(results: Path) -> Sequence[Explained]:
-    """Return what has been explained so far."""
-    file = results / EXPLAINED
-    return from_json(file.read_text(encoding="utf-8")) if file.is_file() else ()
+def known(results: Path) -> list[Explained]:
+    """Return what has been explained so far, of this study and of those beside it."""
+    files = sorted(results.parent.glob(f"*/{EXPLAINED}"))
+    return [one for file in files for one in from_json(file.read_text(encoding="utf-8"))]
 
 
 def show(study: Study, kept: Kept, results: Path, args: argparse.Namespace) -> None:

@@ -16,6 +16,7 @@ from .jobs import Job, Starter, last_words, wait_a_little
 from .plan import Run, wanted
 from .read import Study
 from .result import Result, harvest, read_result, write_result
+from .share import borrowed
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +63,20 @@ class Kept:
             )
         return [run for run in runs if run not in self.found]
 
+    def borrow(self) -> list[Result]:
+        """Find what other studies have made; it counts as found, and is returned to be kept."""
+        results: list[Result] = []
+        while True:  # as in `left`
+            new = [result for run in self.left() if (result := self.borrowed(run)) is not None]
+            if not new:
+                return results
+            self.found |= {result.run: result for result in new}
+            results += new
+
+    def borrowed(self, run: Run) -> Result | None:
+        key = self.configs.key(run)
+        return borrowed(run, key, study=self.study.name, folder=self.folder)
+
     def keep(self, result: Result) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_result(self.file(result.run), result)
@@ -101,6 +116,8 @@ def carry_out(kept: Kept, *, start: Starter, at_once: int) -> dict[Run, Result]:
         RuntimeError: runs failed; all others that do not wait for them were made.
         SystemExit: this process was asked to stop; the runs have written checkpoints.
     """
+    for result in kept.borrow():
+        kept.keep(result)
     logger.info(forecast(kept, kept.left(), at_once=at_once))
     carrying = _Carrying(kept, start, at_once)
     asked: list[int] = []
@@ -146,6 +163,9 @@ class _Carrying:
 
     def _begin(self, run: Run) -> None:
         """Start a run, or take what it has left when nobody was there to see it end."""
+        if (result := self.kept.borrowed(run)) is not None:  # made in the meantime
+            self.kept.keep(result)
+            return
         folder = self.kept.configs.folder(run)
         if (folder / RESULTS).is_file():
             self._keep(run)
@@ -243,11 +263,13 @@ def _counts(kept: Kept, left: list[Run]) -> tuple[int, int]:
 
 def spent(found: Mapping[Run, Result]) -> str:
     """Return the CPU time of all runs in words."""
-    known = [r.cpu_seconds for r in found.values() if r.cpu_seconds is not None]
+    own = [r.cpu_seconds for r in found.values() if not r.borrowed_from]
+    known = [seconds for seconds in own if seconds is not None]
     if not known:
         return "no CPU time is known"
-    unknown = len(found) - len(known)
+    unknown, others = len(own) - len(known), len(found) - len(own)
     more = f", those of {unknown} runs unknown" if unknown else ""
+    more += f", {others} runs taken from other studies" if others else ""
     return f"{sum(known) / 3600:.2f} CPU-hours spent{more}"
 
 

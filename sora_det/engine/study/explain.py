@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ...adapt.movement import Movement, Overlap
@@ -27,23 +28,25 @@ def explain(
 
     Args:
         kept: its results, read already (`Kept.left`).
-        known: from an earlier call; what still holds is not made again.
+        known: from earlier calls, of whatever study; what still holds is not made again.
         max_images: per domain.
         make: what is not known; else the others are left out.
 
     Returns:
         One of every final run that is known or has its checkpoint, by method and seed.
     """
-    old = {(one.method, one.seed, one.config, one.images): one for one in known}
+    old = {(one.config, one.images): one for one in known}
     found, missing = [], []
     for run, result in _finals(kept):
-        one = old.get((run.method, run.seed, result.key.config, max_images))
+        one = old.get((result.key.config, max_images))
         if one is None and not make:
             continue
         if one is None and not (kept.configs.folder(run) / LAST).is_file():
             missing.append(run)
             continue
-        found.append(one or _explained(run, result, kept.configs.write(run), max_images))
+        if one is None:
+            one = _explained(run, result, kept.configs.write(run), max_images)
+        found.append(replace(one, method=run.method))
     if missing:
         logger.warning(
             "%d final runs have left no %s below %s, such as %s: they were made elsewhere",

@@ -55,6 +55,7 @@ class Result:
         diverged: it found no finite numbers any more; nothing is scored then.
         table: its scores.
         draws: of the domains of a final run.
+        borrowed_from: "study/run" that has made it, if this study has not.
     """
 
     study: str
@@ -70,6 +71,7 @@ class Result:
     diverged: bool
     table: DomainTable | None
     draws: tuple[Draws, ...] = ()
+    borrowed_from: str = ""
 
     @property
     def run(self) -> Run:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sora_det.engine.stop import DIVERGED, STOPPED
-from sora_det.engine.study.carry import Kept, carry_out, forecast
+from sora_det.engine.study.carry import Kept, carry_out, forecast, spent
 from sora_det.engine.study.configure import Key
 from sora_det.engine.study.jobs import Ended, Job
 from sora_det.engine.study.plan import Run
@@ -109,6 +109,46 @@ def test_only_what_is_missing_is_made(study: Study, tmp_path: Path) -> None:
     again = Starts()
     carry_out(kept(study, tmp_path), start=again, at_once=1)
     assert again.names == ["SoRA-final-seed1"]
+
+
+def test_runs_of_another_study_are_not_made_again(study: Study, tmp_path: Path) -> None:
+    configs = Configs(tmp_path / "work")
+    other = Kept(study, configs, tmp_path / "results" / "small", redo=False)  # type: ignore[arg-type]
+    carry_out(other, start=Starts(), at_once=1)
+    wider = replace(study, name="wider", seeds=(0, 1, 2))
+    plan, mine = (
+        Kept(wider, configs, tmp_path / "results" / "wider", redo=False)  # type: ignore[arg-type]
+        for _ in range(2)
+    )
+    assert len(plan.borrow()) == 14
+    assert not list((tmp_path / "results" / "wider").glob("*"))  # only looked at
+    again = Starts()
+    found = carry_out(mine, start=again, at_once=1)
+    assert again.names == ["SoRA-final-seed2", "frozen-final-seed2"]
+    one = found[Run("SoRA", "final", 1.1e-05, 0)]
+    assert (one.study, one.borrowed_from) == ("wider", "small/SoRA-final-seed0")
+    assert spent(found).endswith("CPU-hours spent, 14 runs taken from other studies")
+    assert read_result(mine.file(one.run)) == one
+    # Another method's name does not matter, other data do.
+    renamed = replace(wider, name="third", methods=(replace(study.methods[0], name="minor"),))
+
+    class Renamed(Configs):
+        def key(self, run: Run) -> Key:
+            return super().key(replace(run, method="SoRA"))
+
+    for data, count in (("data", 8), ("other", 0)):
+        third = Kept(
+            renamed, Renamed(tmp_path / "w", data), tmp_path / "results" / "third", redo=False
+        )  # type: ignore[arg-type]
+        assert len(third.borrow()) == count
+
+
+def test_a_damaged_result_of_another_study_is_passed_over(study: Study, tmp_path: Path) -> None:
+    file = tmp_path / "results" / "small" / "SoRA-search-lr0.0001-seed9.json"
+    file.parent.mkdir(parents=True)
+    file.write_text("{}")
+    mine = Kept(study, Configs(tmp_path), tmp_path / "results" / "mine", redo=False)  # type: ignore[arg-type]
+    assert not mine.borrow()
 
 
 def test_a_run_that_ended_unseen_is_taken_over(study: Study, tmp_path: Path) -> None:
