@@ -93,7 +93,7 @@ def main(args: argparse.Namespace) -> None:
     try:
         carry_out(kept, start=starter(args, work.resolve()), at_once=at_once)
         if args.explain:
-            write_whole(results / EXPLAINED, to_json(explain(kept, known(results))))
+            explain_all(kept, results)
     finally:
         show(study, kept, results, args)
 
@@ -116,6 +116,16 @@ def starter(args: argparse.Namespace, work: Path) -> Starter:
     )
 
 
+def explain_all(kept: Kept, results: Path) -> None:
+    """Explain every final run and keep each at once."""
+    file, found = results / EXPLAINED, list(explain(kept, known(results), make=False))
+    for one in explain(kept, known(results)):
+        if one not in found:
+            found.append(one)
+            write_whole(file, to_json(found))
+    write_whole(file, to_json(list(explain(kept, found, make=False))))  # in order
+
+
 def known(results: Path) -> list[Explained]:
     """Return what has been explained so far, of this study and of those beside it."""
     files = sorted(results.parent.glob(f"*/{EXPLAINED}"))
@@ -128,7 +138,7 @@ def show(study: Study, kept: Kept, results: Path, args: argparse.Namespace) -> N
         return
     summary = summarise(study, kept.found)
     text = summary.to_markdown()
-    explained = explain(kept, known(results), make=False)
+    explained = list(explain(kept, known(results), make=False))
     if explained:
         text += "\n" + explained_text(explained, summary.target_means())
     if args.figures is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,12 +19,13 @@ from .result import Result
 
 logger = logging.getLogger(__name__)
 LAST = "model_final.pth"
+IMAGES = 20  # per domain: thousands of patch tokens
 
 
 def explain(
-    kept: Kept, known: Iterable[Explained] = (), *, max_images: int = 50, make: bool = True
-) -> tuple[Explained, ...]:
-    """Explain every final run of a study whose checkpoint is here.
+    kept: Kept, known: Iterable[Explained] = (), *, max_images: int = IMAGES, make: bool = True
+) -> Iterator[Explained]:
+    """Explain the final runs of a study, one by one.
 
     Args:
         kept: its results, read already (`Kept.left`).
@@ -32,11 +33,11 @@ def explain(
         max_images: per domain.
         make: what is not known; else the others are left out.
 
-    Returns:
-        One of every final run that is known or has its checkpoint, by method and seed.
+    Yields:
+        One of every final run that is known or whose checkpoint is here, by method and seed.
     """
     old = {(one.config, one.images): one for one in known}
-    found, missing = [], []
+    missing = []
     for run, result in _finals(kept):
         one = old.get((result.key.config, max_images))
         if one is None and not make:
@@ -46,7 +47,7 @@ def explain(
             continue
         if one is None:
             one = _explained(run, result, kept.configs.write(run), max_images)
-        found.append(replace(one, method=run.method))
+        yield replace(one, method=run.method)
     if missing:
         logger.warning(
             "%d final runs have left no %s below %s, such as %s: they were made elsewhere",
@@ -55,7 +56,6 @@ def explain(
             kept.configs.work,
             missing[0],
         )
-    return tuple(found)
 
 
 def by_block(moved: Sequence[Movement], *, depth: int) -> tuple[BlockMovement, ...]:
