@@ -33,10 +33,10 @@ class DomainDrift:
 
 @dataclass(frozen=True)
 class BlockMovement:
-    """How far the matrices of one block have moved from their pretrained values W.
+    """How far the matrices that train of one block have moved from their pretrained values W.
 
     Attributes:
-        norm: Frobenius norm of all W together.
+        norm: Frobenius norm of all W together, 0 if none trains.
         change: likewise, of W_now - W.
         minor: share of |W_now - W|^2 in the span of each W's weakest singular vectors, on the left
             or on the right, as many as an adapter has; None if nothing has moved.
@@ -81,7 +81,7 @@ class Explained:
 
     @property
     def relative(self) -> float:
-        """|W_now - W| / |W| over the matrices of all blocks."""
+        """|W_now - W| / |W| over all matrices that train."""
         norm = math.hypot(*(one.norm for one in self.moved))
         return math.hypot(*(one.change for one in self.moved)) / norm if norm else 0.0
 
@@ -137,7 +137,7 @@ def explained_text(
     notes = [
         f"Similarity is linear CKA to the pretrained features after the last block, on {images} "
         "images of every domain; 1 means nothing forgotten. Weights moved: |W_now - W| / |W| over "
-        "the matrices of all blocks, and the share of that change in the span of W's weakest or "
+        "all matrices that train, and the share of that change in the span of W's weakest or "
         "strongest singular vectors, as many as an adapter has. Means over seeds."
     ]
     pairs = [
