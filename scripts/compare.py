@@ -128,8 +128,13 @@ def explain_all(kept: Kept, results: Path) -> None:
 
 def known(results: Path) -> list[Explained]:
     """Return what has been explained so far, of this study and of those beside it."""
-    files = sorted(results.parent.glob(f"*/{EXPLAINED}"))
-    return [one for file in files for one in from_json(file.read_text(encoding="utf-8"))]
+    found: list[Explained] = []
+    for file in sorted(results.parent.glob(f"*/{EXPLAINED}")):
+        try:
+            found += from_json(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{file} is none of ours, delete it: {error}") from error
+    return found
 
 
 def show(study: Study, kept: Kept, results: Path, args: argparse.Namespace) -> None:

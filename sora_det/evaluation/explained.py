@@ -61,7 +61,7 @@ class Explained:
 
     Attributes:
         method, seed: which run.
-        config: SHA-256 of what it trained, as its result has it.
+        trained: SHA-256 of config, data and weights of its training.
         images: of every domain, at most.
         drifts: one per domain, the source first.
         moved: one per block, from 0.
@@ -69,7 +69,7 @@ class Explained:
 
     method: str
     seed: int
-    config: str
+    trained: str
     images: int
     drifts: tuple[DomainDrift, ...]
     moved: tuple[BlockMovement, ...]

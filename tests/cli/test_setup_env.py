@@ -195,7 +195,9 @@ def test_a_newer_python_beside_an_old_one_is_found(machine: Machine) -> None:
     machine.stub("python3", "echo 3.9; exit 1")
     shutil.copy(machine.folder / "bin" / "python3.12", machine.folder / "bin" / "copy")
     text = (machine.folder / "bin" / "python3.12").read_text()
-    machine.stub("python3.12", text.replace("bin/python3 ", "bin/python3.12 "))
+    own = "$here/bin/python3"  # not the real one, whose path may end alike
+    assert f"{own} " in text
+    machine.stub("python3.12", text.replace(f"{own} ", f"{own}.12 "))
     done = machine.prepare()
     assert done.returncode == 0, done.stderr
     assert machine.calls("-m venv")

@@ -41,6 +41,11 @@ class Key:
     data: str
     weights: str
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all three."""
+        return _sha256(self.config + self.data + self.weights)
+
 
 class Configs:
     """The configs of all runs of a study.
@@ -98,8 +103,7 @@ class Configs:
 
     def folder(self, run: Run) -> Path:
         """Return the run's output folder; other configs, data or weights have another one."""
-        key = self.key(run)
-        return self.work / f"{run.name}-{_sha256(key.config + key.data + key.weights)[:8]}"
+        return self.work / f"{run.name}-{self.key(run).digest[:8]}"
 
     def write(self, run: Run) -> Path:
         """Write the config of a run into its folder and return its path."""

@@ -36,10 +36,10 @@ def explain(
     Yields:
         One of every final run that is known or whose checkpoint is here, by method and seed.
     """
-    old = {(one.config, one.images): one for one in known}
+    old = {(one.trained, one.images): one for one in known}
     missing = []
     for run, result in _finals(kept):
-        one = old.get((result.key.config, max_images))
+        one = old.get((result.key.digest, max_images))
         if one is None and not make:
             continue
         if one is None and not (kept.configs.folder(run) / LAST).is_file():
@@ -77,7 +77,7 @@ def _explained(run: Run, result: Result, config: Path, max_images: int) -> Expla
     return Explained(
         method=run.method,
         seed=run.seed,
-        config=result.key.config,
+        trained=result.key.digest,
         images=max_images,
         drifts=tuple(DomainDrift(d.domain, _rounded(d.cka)) for d in forgetting.drifts),
         moved=by_block(movements, depth=len(forgetting.drifts[0].cka)),

@@ -1,12 +1,18 @@
 """Matrices add up to blocks: nothing of a change is lost or counted twice."""
 
 import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from sora_det.adapt.movement import movement
-from sora_det.engine.study.explain import by_block
+from sora_det.engine.study.configure import Key
+from sora_det.engine.study.explain import by_block, explain
+from sora_det.engine.study.plan import Run
+from sora_det.evaluation.explained import Explained
 
 RANK = 3
 
@@ -39,3 +45,28 @@ def test_blocks_hold_the_change_of_their_matrices() -> None:
     assert block.minor == pytest.approx(energy[0] / sum(energy), rel=1e-5)
     chance = RANK / 8 + RANK / 12 - RANK * RANK / 96
     assert block.chance == pytest.approx(chance)
+
+
+def study_of(key: Key) -> Any:
+    """A study with one final run, whose checkpoint is not here."""
+    run = Run("minor", "final", 1e-3, 0)
+    configs = SimpleNamespace(folder=lambda run: Path("nowhere"), work=Path("nowhere"))
+    study = SimpleNamespace(methods=[SimpleNamespace(name="minor")])
+    found = {run: SimpleNamespace(diverged=False, key=key)}
+    return SimpleNamespace(found=found, study=study, configs=configs)
+
+
+def test_what_is_known_holds_for_the_same_training_alone(caplog: pytest.LogCaptureFixture) -> None:
+    key = Key("config", "data", "weights")
+    known = [Explained("SoRA", 0, key.digest, 20, (), ())]
+    (one,) = explain(study_of(key), known)
+    assert one.method == "minor"  # as this study calls it
+    assert not caplog.records
+    for other in (
+        Key("x", "data", "weights"),
+        Key("config", "x", "weights"),
+        Key("config", "data", ""),
+    ):
+        assert not list(explain(study_of(other), known))
+    assert "1 final runs have left no model_final.pth below nowhere" in caplog.text
+    assert not list(explain(study_of(key), known, max_images=50))
