@@ -118,12 +118,12 @@ def starter(args: argparse.Namespace, work: Path) -> Starter:
 
 def explain_all(kept: Kept, results: Path) -> None:
     """Explain every final run and keep each at once."""
-    file, found = results / EXPLAINED, list(explain(kept, known(results), make=False))
-    for one in explain(kept, known(results)):
+    found = list(explain(kept, known(results), make=False))
+    write_whole(results / EXPLAINED, to_json(found))
+    for one in explain(kept, found):
         if one not in found:
             found.append(one)
-            write_whole(file, to_json(found))
-    write_whole(file, to_json(list(explain(kept, found, make=False))))  # in order
+            write_whole(results / EXPLAINED, to_json(found))
 
 
 def known(results: Path) -> list[Explained]:

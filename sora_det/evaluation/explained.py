@@ -87,10 +87,14 @@ class Explained:
 
     def share(self, name: str) -> float | None:
         """Return `minor`, `principal` or `chance` of the change of all blocks."""
-        known = [(one.change**2, getattr(one, name)) for one in self.moved]
-        known = [(energy, value) for energy, value in known if value is not None]
-        total = sum(energy for energy, _ in known)
-        return sum(energy * value for energy, value in known) / total if total else None
+        return weighted((one.change**2, getattr(one, name)) for one in self.moved)
+
+
+def weighted(pairs: Iterable[tuple[float, float | None]]) -> float | None:
+    """Return the mean of values that are known, each with its weight; None without any weight."""
+    known = [(weight, value) for weight, value in pairs if value is not None]
+    total = sum(weight for weight, _ in known)
+    return sum(weight * value for weight, value in known) / total if total else None
 
 
 def mean(values: Iterable[float | None]) -> float | None:

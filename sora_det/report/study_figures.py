@@ -89,7 +89,8 @@ def drift(name: str, explained: Sequence[Explained]) -> Figure:
             lines = [run.similarity(targets=which == "targets") for run in runs]
             curves.append(Curve(method, *_line(lines), style))
         panels.append(Panel(f"images of the {which}", curves, "linear CKA (1: nothing forgotten)"))
-    lowest = min(y for panel in panels for curve in panel.curves for y in curve.y if y is not None)
+    values = [y for panel in panels for curve in panel.curves for y in curve.y if y is not None]
+    lowest = min([*values, 0.99])  # where nothing has drifted, too, axes need a height
     limits = (lowest - 0.05 * (1 - lowest), 1.0)  # of both panels, to be compared
     return line_panels(
         [replace(panel, limits=limits) for panel in panels],

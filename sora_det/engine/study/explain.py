@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ...adapt.movement import Movement, Overlap
 from ...adapt.select import block_index
-from ...evaluation.explained import BlockMovement, DomainDrift, Explained
+from ...evaluation.explained import BlockMovement, DomainDrift, Explained, weighted
 from ..analysis import analyze_forgetting, analyze_spectrum
 from ..config import load_config
 from .carry import Kept
@@ -97,9 +97,7 @@ def _block(moved: Sequence[Movement]) -> BlockMovement:
 def _share(moved: Sequence[Movement], name: str) -> float | None:
     """Return the share of all energy of the change that touches a subspace on either side."""
     parts: list[tuple[float, Overlap | None]] = [(m.change**2, getattr(m, name)) for m in moved]
-    changed = [(energy, part.either) for energy, part in parts if part is not None]
-    total = sum(energy for energy, _ in changed)
-    return sum(energy * share for energy, share in changed) / total if total else None
+    return weighted((energy, None if part is None else part.either) for energy, part in parts)
 
 
 def _rounded(values: Iterable[float | None]) -> tuple[float | None, ...]:
