@@ -99,8 +99,7 @@ def weighted(pairs: Iterable[tuple[float, float | None]]) -> float | None:
 
 def mean(values: Iterable[float | None]) -> float | None:
     """Return the mean of those that are known, None if there is none."""
-    known = [value for value in values if value is not None]
-    return fmean(known) if known else None
+    return weighted((1.0, value) for value in values)
 
 
 def to_json(found: Sequence[Explained]) -> str:
